@@ -1,0 +1,20 @@
+//! The nouns of kindling: plain values that every other part speaks in.
+//!
+//! Nothing here does input or output, reads a clock, is asynchronous or is serialisable: each edge
+//! (store, HTTP, files) owns its formats and converts.
+
+pub mod condition;
+pub mod event;
+pub mod hash;
+pub mod history;
+pub mod id;
+pub mod limits;
+pub mod path;
+pub mod problem;
+pub mod run;
+pub mod source;
+pub mod spec;
+pub mod step;
+pub mod time;
+pub mod tree;
+pub mod unit;

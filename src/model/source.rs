@@ -1,0 +1,120 @@
+//! Sources: where desired state comes from.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::id::SourceName;
+use super::path::RelPath;
+
+/// A source as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceSpec {
+    /// Its name.
+    pub name: SourceName,
+    /// Where its tree comes from.
+    pub origin: Origin,
+}
+
+/// Where a source's tree comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A branch of a git repository.
+    Git(GitOrigin),
+    /// A directory of this machine.
+    Local(LocalOrigin),
+}
+
+impl Origin {
+    /// `git` or `local`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Git(_) => "git",
+            Self::Local(_) => "local",
+        }
+    }
+}
+
+/// A branch of a git repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitOrigin {
+    /// `file:`, `http:` or `https:` URL, or an absolute path, without credentials.
+    pub url: String,
+    /// The branch; `None` for the one that the remote's HEAD names.
+    pub branch: Option<String>,
+    /// The directory of the repository that holds the units.
+    pub path: RelPath,
+    /// Time between two polls, before jitter.
+    pub poll_interval: Duration,
+}
+
+/// The default time between two polls of a repository (DESIGN 4).
+pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A directory of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalOrigin {
+    /// Absolute.
+    pub path: PathBuf,
+    /// A window that the user set: a change is acted on after this long without another one. `None` for the
+    /// adaptive window.
+    pub debounce: Option<Duration>,
+}
+
+/// A commit id in hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(Arc<str>);
+
+impl Revision {
+    /// Takes a full commit id.
+    #[must_use]
+    pub fn new(commit: &str) -> Self {
+        Self(Arc::from(commit))
+    }
+
+    /// The full id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 8 digits, as tables show it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..8).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+/// Who brought a source in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declared {
+    /// The configuration file.
+    File,
+    /// `kindling source add`.
+    Command,
+}
+
+/// Last seen, last attempted and last deployed are separate facts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revisions {
+    /// The newest that was fetched.
+    pub seen: Option<Revision>,
+    /// The newest that a pass decided on.
+    pub attempted: Option<Revision>,
+    /// The newest of which every unit took effect.
+    pub deployed: Option<Revision>,
+}

@@ -1,0 +1,203 @@
+//! What a task is: the resolved form of its manifest.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A task as it will run: every default filled in, every rule checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// The name to show; never part of an id, except for a manifest at the source's own path.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// What executes it.
+    pub runtime: Runtime,
+    /// The script, relative to the unit; `None` for a command.
+    pub entry: Option<String>,
+    /// What starts it.
+    pub trigger: Trigger,
+    /// Its parameters by name.
+    pub params: BTreeMap<String, Param>,
+    /// Variables of its environment.
+    pub env: BTreeMap<String, String>,
+    /// A run is ended after this long; `None` for no limit.
+    pub timeout: Option<Duration>,
+    /// Patterns in gitignore syntax of files that are no part of the unit.
+    pub exclude: Vec<String>,
+}
+
+/// The default time limit of a run, unless the task is a daemon (DESIGN 5).
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What executes a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// A POSIX shell script.
+    Shell,
+    /// A Python script.
+    Python,
+    /// A JavaScript file for Node.js.
+    Node,
+    /// Any program, by its arguments.
+    Command(Vec<String>),
+}
+
+impl Runtime {
+    /// The word in the manifest.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Shell => "shell",
+            Self::Python => "python",
+            Self::Node => "node",
+            Self::Command(_) => "command",
+        }
+    }
+
+    /// The program that is looked for on `PATH`.
+    #[must_use]
+    pub fn interpreter(&self) -> &str {
+        match self {
+            Self::Shell => "sh",
+            Self::Python => "python3",
+            Self::Node => "node",
+            Self::Command(argv) => argv.first().map_or("", String::as_str),
+        }
+    }
+
+    /// Scripts that are looked for, in this order, where the manifest names none.
+    #[must_use]
+    pub fn default_entries(&self) -> &'static [&'static str] {
+        match self {
+            Self::Shell => &["task.sh"],
+            Self::Python => &["task.py"],
+            Self::Node => &["task.js", "task.mjs", "task.cjs"],
+            Self::Command(_) => &[],
+        }
+    }
+}
+
+/// What starts a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// Only a command.
+    Manual,
+    /// kindling itself, always exactly once.
+    Daemon(RestartPolicy),
+}
+
+impl Trigger {
+    /// The word in the manifest.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Daemon(_) => "daemon",
+        }
+    }
+}
+
+/// When a daemon that ended is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Whenever it ended.
+    Always,
+    /// When it ended with another code than 0, or by a signal.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+impl RestartPolicy {
+    /// The word in the manifest.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnFailure => "on-failure",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// A parameter of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Param {
+    /// What values it takes.
+    pub kind: ParamKind,
+    /// Its value where none is given.
+    pub default: Option<ParamValue>,
+    /// Whether a run needs a value for it.
+    pub required: bool,
+    /// Free text.
+    pub description: String,
+}
+
+impl Param {
+    /// The variable that hands the parameter `name` to a program: `PARAM_` and the name in upper case, `-` as `_`.
+    #[must_use]
+    pub fn variable(name: &str) -> String {
+        format!("PARAM_{}", name.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
+/// What values a parameter takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ParamKind {
+    /// Any text.
+    #[default]
+    String,
+    /// A finite number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+}
+
+impl ParamKind {
+    /// The word in the manifest.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+        }
+    }
+}
+
+/// A parameter's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParamValue {
+    /// A text.
+    String(String),
+    /// A number, as it was written.
+    Number(String),
+    /// A truth value.
+    Boolean(bool),
+}
+
+impl ParamValue {
+    /// The value as a program finds it in its environment.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::String(text) | Self::Number(text) => text.clone(),
+            Self::Boolean(value) => value.to_string(),
+        }
+    }
+}
+
+impl TaskSpec {
+    /// Whether kindling keeps it running.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        matches!(self.trigger, Trigger::Daemon(_))
+    }
+
+    /// Whether `other` differs from it in nothing that reaches the process: name and description do not.
+    #[must_use]
+    pub fn runs_alike(&self, other: &Self) -> bool {
+        let bare = |spec: &Self| Self { name: String::new(), description: String::new(), ..spec.clone() };
+        bare(self) == bare(other)
+    }
+}
