@@ -1,0 +1,6 @@
+//! What every layer may lean on: the clock, shutdown, telemetry, printable text.
+
+pub mod clock;
+pub mod lifecycle;
+pub mod telemetry;
+pub mod text;
