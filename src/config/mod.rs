@@ -1,0 +1,105 @@
+//! Settings: kindling.yaml as typed values, every default filled in and every rule checked.
+//!
+//! Reads the file once, and again when the caller reloads. Never keeps or records anything, never looks at the store,
+//! a source or the network, and never reads the environment but through the function that it is given.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::model::limits::Limits;
+use crate::model::problem::Position;
+use crate::model::source::SourceSpec;
+
+use self::locate::Env;
+use self::secret::Secret;
+use self::yaml::Budget;
+
+pub mod duration;
+pub mod locate;
+pub mod node;
+pub mod remote;
+pub mod secret;
+mod sections;
+pub mod words;
+pub mod yaml;
+
+pub use self::sections::{DEFAULT_DATA_DIR, DEFAULT_LISTEN};
+
+/// What kindling.yaml says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file itself, absolute.
+    pub file: PathBuf,
+    /// Where the service listens.
+    pub listen: SocketAddr,
+    /// The API's token; `None` where the service makes its own, or where a client cannot have it.
+    pub token: Option<Secret>,
+    /// Whether plain HTTP off loopback is allowed.
+    pub insecure_http: bool,
+    /// Where the store, git objects and versions lie; absolute.
+    pub data_dir: PathBuf,
+    /// The sources, in the order of the file. No two have one name.
+    pub sources: Vec<SourceSpec>,
+    /// Limits for units.
+    pub limits: Limits,
+}
+
+/// Who reads the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The service: what its configuration asks for must be there.
+    Service,
+    /// A client, which may lack the service's environment and rights: a token that cannot be had is none.
+    Client,
+}
+
+/// One thing that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}: {message}", file.display(), at.map_or_else(String::new, |at| format!(":{}:{}", at.line, at.column)))]
+pub struct ConfigError {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// Where in the file; `None` where it is the file as a whole.
+    pub at: Option<Position>,
+    /// What is wrong, as a sentence without its full stop. Holds no value of the file.
+    pub message: String,
+    /// What to do about it, where the message does not say.
+    pub hint: Option<String>,
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file: at least one error.
+pub fn load(file: &Path, env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
+    let text = read_bounded(file, Budget::settings().bytes).map_err(|error| {
+        vec![ConfigError {
+            file: file.to_owned(),
+            at: None,
+            message: format!("cannot be read: {error}"),
+            hint: Some("`kindling init` makes a configuration".into()),
+        }]
+    })?;
+    parse(file, &text, env, role)
+}
+
+/// Reads the text of a configuration file; paths in it are relative to the directory of `file`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
+    // Fails only for an empty path, or where the working directory is gone.
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    sections::read(&file, text, env, role)
+}
+
+/// The file's bytes: at most one more than `limit`, so that the caller sees that it is too large.
+fn read_bounded(file: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! The sections of kindling.yaml.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::duration::{DURATION, SIZE, duration, size};
+use super::locate::Env;
+use super::node::{Field, Fields, Node};
+use super::remote::{check_branch, check_url};
+use super::secret::Secret;
+use super::yaml::{Budget, YamlError, is_blank};
+use super::{ConfigError, Role, Settings, read_bounded};
+use crate::model::id::{self, SourceName};
+use crate::model::limits::Limits;
+use crate::model::path::RelPath;
+use crate::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, LocalOrigin, Origin, SourceSpec};
+
+/// Where the service listens by default (DESIGN 4).
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
+
+/// The data directory by default, relative to the configuration file (DESIGN 4).
+pub const DEFAULT_DATA_DIR: &str = ".kindling";
+
+/// Shortest token, in bytes: what a generated 128-bit value has.
+const MIN_TOKEN_BYTES: usize = 16;
+
+/// Longest file that holds a token, in bytes.
+const MAX_TOKEN_FILE_BYTES: u64 = 4096;
+
+/// A shorter interval asks a server more often than any change is worth.
+const MIN_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) const TOP: [&str; 4] = ["server", "data_dir", "sources", "limits"];
+pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "insecure_http"];
+pub(super) const SOURCE: [&str; 3] = ["name", "git", "local"];
+pub(super) const GIT: [&str; 4] = ["url", "branch", "path", "poll_interval"];
+pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
+pub(super) const LIMITS: [&str; 5] = ["file", "unit", "files", "depth", "manifest"];
+
+pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
+    // A file of comments is a configuration: all defaults.
+    let is_small = text.len() as u64 <= Budget::settings().bytes;
+    let is_blank = is_small && std::str::from_utf8(text).is_ok_and(is_blank);
+    let text = if is_blank { b"{}" } else { text };
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    let mut reader = Reader { file, dir, env, role, errors: Vec::new(), hints: BTreeMap::new() };
+    let node = match Node::read(text, &Budget::settings()) {
+        Ok(node) => node,
+        Err(error) => {
+            reader.errors.push(error);
+            return Err(reader.errors());
+        }
+    };
+    match reader.settings(&Field::document(&node)) {
+        Some(settings) if reader.errors.is_empty() => Ok(settings),
+        _ => Err(reader.errors()),
+    }
+}
+
+struct Reader<'a> {
+    file: &'a Path,
+    dir: &'a Path,
+    env: Env<'a>,
+    role: Role,
+    errors: Vec<YamlError>,
+    /// Hints by the number of their error.
+    hints: BTreeMap<usize, String>,
+}
+
+impl Reader<'_> {
+    fn errors(self) -> Vec<ConfigError> {
+        let Self { file, errors, mut hints, .. } = self;
+        let config_error = |(number, error): (usize, YamlError)| ConfigError {
+            file: file.to_owned(),
+            at: error.at,
+            message: error.message,
+            hint: hints.remove(&number),
+        };
+        let mut errors: Vec<ConfigError> = errors.into_iter().enumerate().map(config_error).collect();
+        errors.sort_by_key(|error| error.at);
+        errors
+    }
+
+    fn hinted(&mut self, error: YamlError, hint: &str) {
+        self.hints.insert(self.errors.len(), hint.into());
+        self.errors.push(error);
+    }
+
+    fn settings(&mut self, document: &Field<'_>) -> Option<Settings> {
+        let top = document.fields(&TOP, &mut self.errors)?;
+        let server = top.get("server").and_then(|field| field.fields(&SERVER, &mut self.errors));
+        let insecure_http = self.boolean(server.as_ref(), "insecure_http");
+        let listen = self.listen(server.as_ref(), insecure_http);
+        let token = server.and_then(|server| self.token(&server));
+        let data_dir = match top.get("data_dir") {
+            Some(field) => self.path(&field),
+            None => Some(self.dir.join(DEFAULT_DATA_DIR)),
+        };
+        let sources =
+            top.get("sources").map_or_else(Vec::new, |field| self.sources(&field, data_dir.as_deref()));
+        let limits = top.get("limits").map_or_else(Limits::default, |field| self.limits(&field));
+        Some(Settings {
+            file: self.file.to_owned(),
+            listen,
+            token,
+            insecure_http,
+            data_dir: data_dir?,
+            sources,
+            limits,
+        })
+    }
+
+    fn boolean(&mut self, fields: Option<&Fields<'_>>, name: &str) -> bool {
+        let field = fields.and_then(|fields| fields.get(name));
+        field.and_then(|field| field.boolean(&mut self.errors)).unwrap_or(false)
+    }
+
+    fn listen(&mut self, server: Option<&Fields<'_>>, insecure_http: bool) -> SocketAddr {
+        let Some(field) = server.and_then(|server| server.get("listen")) else { return DEFAULT_LISTEN };
+        let what = "an IP address and a port, such as `127.0.0.1:7070` or `[::1]:7070`";
+        let listen = field.parsed(what, |text| text.parse().ok(), &mut self.errors).unwrap_or(DEFAULT_LISTEN);
+        if !listen.ip().to_canonical().is_loopback() && !insecure_http {
+            let error = field.error("is not loopback: token and code would cross the network in plain HTTP");
+            self.hinted(
+                error,
+                "listen on 127.0.0.1, or set `insecure_http: true` below `server` to allow it",
+            );
+        }
+        listen
+    }
+
+    fn token(&mut self, server: &Fields<'_>) -> Option<Secret> {
+        let (field, text) = match (server.get("token_env"), server.get("token_file")) {
+            (None, None) => return None,
+            (Some(one), Some(other)) => {
+                let at = one.key_at.max(other.key_at);
+                self.errors
+                    .push(server.error(at, "a token comes from `token_env` or `token_file`, not both"));
+                return None;
+            }
+            (Some(field), None) => (field.clone(), self.token_from_env(&field)?),
+            (None, Some(field)) => (field.clone(), self.token_from_file(&field)?),
+        };
+        let refusal = if text.len() < MIN_TOKEN_BYTES {
+            "gives a token shorter than 16 bytes"
+        } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            "gives a token with a space or a character that is not ASCII"
+        } else {
+            return Some(Secret::new(text));
+        };
+        self.hinted(field.error(refusal), "`openssl rand -hex 32` makes one");
+        None
+    }
+
+    fn token_from_env(&mut self, field: &Field<'_>) -> Option<String> {
+        let name = field.text(&mut self.errors)?;
+        let value = (self.env)(name).filter(|value| !value.is_empty());
+        if value.is_none() && self.role == Role::Service {
+            let hint = "set it before kindling is started, or use `token_file`";
+            self.hinted(field.error("names a variable that is not set"), hint);
+        }
+        // Bytes that are not UTF-8 become a character that no token may have.
+        value.map(|value| value.to_string_lossy().into_owned())
+    }
+
+    fn token_from_file(&mut self, field: &Field<'_>) -> Option<String> {
+        let path = self.path(field)?;
+        match read_bounded(&path, MAX_TOKEN_FILE_BYTES) {
+            Ok(bytes) if bytes.len() as u64 > MAX_TOKEN_FILE_BYTES => {
+                self.errors.push(field.error("names a file with more than 4096 bytes"));
+                None
+            }
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned()),
+            Err(_) if self.role == Role::Client => None,
+            Err(error) => {
+                self.errors.push(field.error(&format!("names a file that cannot be read: {error}")));
+                None
+            }
+        }
+    }
+
+    /// A path of this machine: `~` is the user's home, everything else is relative to the file.
+    fn path(&mut self, field: &Field<'_>) -> Option<PathBuf> {
+        let text = field.text(&mut self.errors)?;
+        let home = || (self.env)("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let path = match text.strip_prefix('~') {
+            _ if text.is_empty() || text.contains('\0') => Err("is not a path"),
+            None => Ok(self.dir.join(text)),
+            Some("") => home().ok_or("begins with `~`, but HOME is not set"),
+            Some(rest) => match rest.strip_prefix('/') {
+                Some(rest) => {
+                    home().map(|home| home.join(rest)).ok_or("begins with `~`, but HOME is not set")
+                }
+                None => Err("must have `/` after `~`"),
+            },
+        };
+        match path {
+            // Without its `.` parts.
+            Ok(path) => Some(path.components().collect()),
+            Err(refusal) => {
+                self.errors.push(field.error(refusal));
+                None
+            }
+        }
+    }
+
+    fn sources(&mut self, field: &Field<'_>, data_dir: Option<&Path>) -> Vec<SourceSpec> {
+        let mut lines = BTreeMap::new();
+        let mut sources = Vec::new();
+        for field in field.list(&mut self.errors).unwrap_or_default() {
+            let Some(fields) = field.fields(&SOURCE, &mut self.errors) else { continue };
+            let name = fields
+                .required("name", &mut self.errors)
+                .and_then(|field| self.source_name(&field, &mut lines));
+            let origin = self.origin(&fields, data_dir);
+            sources.extend(name.zip(origin).map(|(name, origin)| SourceSpec { name, origin }));
+        }
+        sources
+    }
+
+    fn source_name(
+        &mut self,
+        field: &Field<'_>,
+        lines: &mut BTreeMap<SourceName, u32>,
+    ) -> Option<SourceName> {
+        let text = field.text(&mut self.errors)?;
+        let Ok(name) = SourceName::new(text) else {
+            let why = id::check(text).err().unwrap_or_default();
+            self.errors.push(field.error(&format!("is not a name: {why}")));
+            return None;
+        };
+        let line = field.node.at.line;
+        if let Some(first) = lines.get(&name) {
+            let message = format!("in line {line} is also the name of the source in line {first}");
+            self.errors.push(field.error(&message));
+        } else {
+            lines.insert(name.clone(), line);
+        }
+        Some(name)
+    }
+
+    fn origin(&mut self, fields: &Fields<'_>, data_dir: Option<&Path>) -> Option<Origin> {
+        match (fields.get("git"), fields.get("local")) {
+            (Some(git), None) => self.git(&git).map(Origin::Git),
+            (None, Some(local)) => self.local(&local, data_dir).map(Origin::Local),
+            (Some(one), Some(other)) => {
+                let at = one.key_at.max(other.key_at);
+                self.errors.push(fields.error(at, "a source has `git` or `local`, not both"));
+                None
+            }
+            (None, None) => {
+                self.errors.push(fields.error(fields.at, "one of the fields `git` and `local` is missing"));
+                None
+            }
+        }
+    }
+
+    fn git(&mut self, field: &Field<'_>) -> Option<GitOrigin> {
+        let fields = field.fields(&GIT, &mut self.errors)?;
+        let url = fields.required("url", &mut self.errors).and_then(|field| self.ruled(&field, check_url));
+        let branch = fields.get("branch").map(|field| self.ruled(&field, check_branch));
+        let path = fields.get("path").map(|field| self.rel_path(&field));
+        let poll_interval = fields.get("poll_interval").and_then(|field| {
+            let interval = field.parsed(DURATION, duration, &mut self.errors)?;
+            if interval < MIN_POLL_INTERVAL {
+                self.errors.push(field.error("must be at least `1s`"));
+            }
+            Some(interval)
+        });
+        Some(GitOrigin {
+            url: url?,
+            branch: branch.map_or(Some(None), |branch| branch.map(Some))?,
+            path: path.unwrap_or_else(|| Some(RelPath::root()))?,
+            poll_interval: poll_interval.unwrap_or(DEFAULT_POLL_INTERVAL),
+        })
+    }
+
+    fn ruled(&mut self, field: &Field<'_>, rule: fn(&str) -> Result<(), &'static str>) -> Option<String> {
+        let text = field.text(&mut self.errors)?;
+        match rule(text) {
+            Ok(()) => Some(text.into()),
+            Err(refusal) => {
+                self.errors.push(field.error(refusal));
+                None
+            }
+        }
+    }
+
+    fn rel_path(&mut self, field: &Field<'_>) -> Option<RelPath> {
+        let path = RelPath::parse(field.text(&mut self.errors)?);
+        if let Err(refusal) = path {
+            self.errors.push(field.error(&format!("must be a path inside the repository: {refusal}")));
+        }
+        path.ok()
+    }
+
+    fn local(&mut self, field: &Field<'_>, data_dir: Option<&Path>) -> Option<LocalOrigin> {
+        let fields = field.fields(&LOCAL, &mut self.errors)?;
+        let place = fields.required("path", &mut self.errors);
+        let path = place.as_ref().and_then(|field| self.path(field));
+        let debounce = fields.get("debounce").and_then(|field| {
+            let window = field.parsed(DURATION, duration, &mut self.errors)?;
+            if window.is_zero() {
+                self.errors.push(field.error("must be longer than 0; without it the window adapts itself"));
+            }
+            Some(window)
+        });
+        if let (Some(field), Some(path), Some(data_dir)) = (place, &path, data_dir)
+            && resolved(path).starts_with(resolved(data_dir))
+        {
+            let error = field.error("is the data directory or lies inside it, where no unit is looked for");
+            self.hinted(error, "name another directory here or in `data_dir`");
+        }
+        Some(LocalOrigin { path: path?, debounce })
+    }
+
+    fn limits(&mut self, field: &Field<'_>) -> Limits {
+        let default = Limits::default();
+        let Some(fields) = field.fields(&LIMITS, &mut self.errors) else { return default };
+        let mut limit = |name: &str, what: &str, read: fn(&str) -> Option<u64>, default: u64| {
+            let what = format!("{what}, above 0");
+            let read = |text: &str| read(text).filter(|value| *value > 0);
+            fields.get(name).and_then(|field| field.parsed(&what, read, &mut self.errors)).unwrap_or(default)
+        };
+        let count = |text: &str| text.parse().ok();
+        Limits {
+            file_bytes: limit("file", SIZE, size, default.file_bytes),
+            unit_bytes: limit("unit", SIZE, size, default.unit_bytes),
+            unit_files: to_usize(limit("files", "a whole number", count, default.unit_files as u64)),
+            depth: to_usize(limit("depth", "a whole number", count, default.depth as u64)),
+            manifest_bytes: limit("manifest", SIZE, size, default.manifest_bytes),
+        }
+    }
+}
+
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// The path without links, as far as it is there yet.
+fn resolved(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match there {
+        Some((above, real)) => real.join(path.strip_prefix(above).unwrap_or(Path::new(""))),
+        None => path.to_owned(),
+    }
+}

@@ -1,0 +1,285 @@
+use std::ffi::OsString;
+use std::fs;
+use std::time::Duration;
+
+use super::*;
+use crate::model::path::RelPath;
+use crate::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, LocalOrigin, Origin};
+
+const REFERENCE: &str = include_str!("../../config/kindling.yaml");
+
+fn env(name: &str) -> Option<OsString> {
+    match name {
+        "HOME" => Some("/home/me".into()),
+        "KINDLING_TOKEN" => Some("0123456789abcdef".into()),
+        "SHORT" => Some("0123456789abcde".into()),
+        "SPACE" => Some("0123456789 abcdef".into()),
+        "EMPTY" => Some("".into()),
+        _ => None,
+    }
+}
+
+fn read(text: &str) -> Result<Settings, Vec<String>> {
+    parse(Path::new("/srv/team/kindling.yaml"), text.as_bytes(), &env, Role::Service).map_err(|errors| {
+        errors
+            .iter()
+            .map(|error| match &error.hint {
+                Some(hint) => format!("{error} ({hint})"),
+                None => error.to_string(),
+            })
+            .map(|text| text.replace("/srv/team/kindling.yaml:", ""))
+            .collect()
+    })
+}
+
+fn error(text: &str) -> String {
+    read(text).map(|_| ()).unwrap_err().join("\n")
+}
+
+/// The text with its settings uncommented, as its head says.
+fn uncommented(text: &str) -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') || rest.starts_with("  ") => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn the_reference_is_all_defaults() {
+    let settings = read(REFERENCE).unwrap();
+    assert_eq!(settings.file, Path::new("/srv/team/kindling.yaml"));
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:7070");
+    assert!(settings.token.is_none() && !settings.insecure_http && settings.sources.is_empty());
+    assert_eq!(settings.data_dir, Path::new("/srv/team/.kindling"));
+    assert_eq!(settings.limits, Limits::default());
+}
+
+#[test]
+fn the_references_settings_are_the_defaults() {
+    let (default, written) = (read(REFERENCE).unwrap(), read(&uncommented(REFERENCE)).unwrap());
+    assert_eq!(written.listen, default.listen);
+    assert_eq!(written.insecure_http, default.insecure_http);
+    assert_eq!(written.data_dir, default.data_dir);
+    assert_eq!(written.limits, default.limits);
+    assert_eq!(written.token.unwrap().reveal(), "0123456789abcdef");
+    let git = GitOrigin {
+        url: "https://git.example.org/team/jobs.git".into(),
+        branch: Some("main".into()),
+        path: RelPath::root(),
+        poll_interval: DEFAULT_POLL_INTERVAL,
+    };
+    let local = LocalOrigin { path: "/srv/team/tasks".into(), debounce: Some(Duration::from_millis(50)) };
+    let origins: Vec<_> = written.sources.into_iter().map(|source| source.origin).collect();
+    assert_eq!(origins, [Origin::Git(git), Origin::Local(local)]);
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    use super::sections::{GIT, LIMITS, LOCAL, SERVER, SOURCE, TOP};
+    let keys: Vec<&str> = REFERENCE
+        .lines()
+        .filter_map(|line| line.trim_start_matches(['#', ' ', '-']).split_once(':'))
+        .map(|(key, _)| key)
+        .collect();
+    for key in [&TOP[..], &SERVER, &SOURCE, &GIT, &LOCAL, &LIMITS].concat() {
+        assert!(keys.contains(&key), "{key}");
+    }
+}
+
+#[test]
+fn paths_are_relative_to_the_file_or_to_the_home() {
+    let data_dir = |text: &str| read(&format!("data_dir: {text}")).map(|settings| settings.data_dir);
+    assert_eq!(data_dir("./x/../y"), Ok("/srv/team/x/../y".into()));
+    assert_eq!(data_dir("/var/lib/kindling"), Ok("/var/lib/kindling".into()));
+    assert_eq!(data_dir("~/.local/kindling"), Ok("/home/me/.local/kindling".into()));
+    assert_eq!(data_dir("\"~\""), Ok("/home/me".into()));
+    assert_eq!(data_dir("~other/x").unwrap_err(), ["1:11: `data_dir` must have `/` after `~`"]);
+    assert_eq!(data_dir("''").unwrap_err(), ["1:11: `data_dir` is not a path"]);
+    let homeless = parse(Path::new("/k.yaml"), b"data_dir: ~/x", &|_| None, Role::Service).unwrap_err();
+    assert_eq!(homeless[0].to_string(), "/k.yaml:1:11: `data_dir` begins with `~`, but HOME is not set");
+}
+
+#[test]
+fn a_token_comes_from_a_variable_or_a_file() {
+    let hint = "`openssl rand -hex 32` makes one";
+    let cases = [
+        ("SHORT", format!("1:21: `server.token_env` gives a token shorter than 16 bytes ({hint})")),
+        (
+            "SPACE",
+            format!("1:21: `server.token_env` gives a token with a space or a character that is not ASCII ({hint})"),
+        ),
+        (
+            "EMPTY",
+            "1:21: `server.token_env` names a variable that is not set (set it before kindling is started, or use \
+             `token_file`)"
+                .into(),
+        ),
+    ];
+    for (name, expected) in cases {
+        assert_eq!(error(&format!("server: {{token_env: {name}}}")), expected);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let from_file = |bytes: &[u8]| {
+        fs::write(dir.path().join("token"), bytes).unwrap();
+        parse(&dir.path().join("kindling.yaml"), b"server: {token_file: token}", &env, Role::Service)
+            .map(|settings| settings.token.unwrap().reveal().to_owned())
+            .map_err(|mut errors| errors.remove(0).message)
+    };
+    assert_eq!(from_file(b"0123456789abcdef\n"), Ok("0123456789abcdef".into()));
+    assert!(from_file(b"short\n").unwrap_err().ends_with("shorter than 16 bytes"));
+    assert!(from_file(b"0123456789abcdef\xff").unwrap_err().ends_with("not ASCII"));
+    assert!(from_file(&[b'x'; 5000]).unwrap_err().ends_with("more than 4096 bytes"));
+    let both = error("server: {token_file: x, token_env: KINDLING_TOKEN}");
+    assert_eq!(both, "1:25: `server`: a token comes from `token_env` or `token_file`, not both");
+    let missing = error("server: {token_file: /no/such/file}");
+    assert!(
+        missing.starts_with("1:22: `server.token_file` names a file that cannot be read: No such"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn a_client_needs_no_token() {
+    for server in ["token_env: UNSET", "token_file: /no/such/file"] {
+        let text = format!("server: {{{server}, listen: '127.0.0.1:9'}}");
+        let settings = parse(Path::new("/k.yaml"), text.as_bytes(), &env, Role::Client).unwrap();
+        assert!(settings.token.is_none() && settings.listen.port() == 9);
+        assert!(parse(Path::new("/k.yaml"), text.as_bytes(), &env, Role::Service).is_err());
+    }
+    let text = b"server: {token_env: KINDLING_TOKEN}";
+    assert!(parse(Path::new("/k.yaml"), text, &env, Role::Client).unwrap().token.is_some());
+}
+
+#[test]
+fn listening_off_loopback_must_be_asked_for() {
+    let listen =
+        |text: &str| read(&format!("server: {{{text}}}")).map(|settings| settings.listen.to_string());
+    for address in ["127.0.0.2:1", "[::1]:7070", "[::ffff:127.0.0.1]:7070", "127.0.0.1:0"] {
+        assert_eq!(listen(&format!("listen: \"{address}\"")), Ok(address.into()));
+    }
+    for address in ["0.0.0.0:7070", "[::]:7070", "192.0.2.1:80"] {
+        let error = listen(&format!("listen: '{address}'")).unwrap_err();
+        assert!(error[0].starts_with("1:18: `server.listen` is not loopback"), "{error:?}");
+        assert!(error[0].contains("`insecure_http: true`"), "{error:?}");
+        assert!(listen(&format!("listen: '{address}', insecure_http: true")).is_ok());
+    }
+    for address in ["localhost:7070", "7070", ":7070", "127.0.0.1"] {
+        let error = listen(&format!("listen: '{address}'")).unwrap_err();
+        assert!(error[0].starts_with("1:18: `server.listen` must be an IP address and a port"), "{error:?}");
+    }
+}
+
+#[test]
+fn a_source_has_a_name_of_its_own_and_one_origin() {
+    let text = "\
+sources:
+  - name: a
+    local: {path: x}
+  - name: a
+    git: {url: /srv/x}
+  - name: b
+  - {name: c, git: {url: /x}, local: {path: y}}
+  - {name: -d, local: {}}
+  - 5
+";
+    assert_eq!(
+        read(text).map(|_| ()).unwrap_err(),
+        [
+            "4:11: `sources[1].name` in line 4 is also the name of the source in line 2",
+            "6:5: `sources[2]`: one of the fields `git` and `local` is missing",
+            "7:31: `sources[3]`: a source has `git` or `local`, not both",
+            "8:12: `sources[4].name` is not a name: it must begin with a letter or a digit",
+            "8:23: `sources[4].local`: the field `path` is missing",
+            "9:5: `sources[5]` must be a map, not a number",
+        ]
+    );
+}
+
+#[test]
+fn a_repository_is_checked_before_it_is_asked() {
+    let git = |text: &str| error(&format!("sources: [{{name: a, git: {{{text}}}}}]"));
+    let cases = [
+        ("branch: x", "1:26: `sources[0].git`: the field `url` is missing"),
+        ("url: https://me:hunter2@host/x", "1:32: `sources[0].git.url` must not carry credentials"),
+        (
+            "url: git@host:x",
+            "1:32: `sources[0].git.url` is reached over ssh, which is not supported; use https, http, file or an \
+             absolute path",
+        ),
+        ("url: --x", "1:32: `sources[0].git.url` must not begin with `-`"),
+        ("url: /x, branch: a..b", "1:44: `sources[0].git.branch` is not a name that git takes for a branch"),
+        (
+            "url: /x, path: ../y",
+            "1:42: `sources[0].git.path` must be a path inside the repository: the path has a `.` or `..` part",
+        ),
+        ("url: /x, poll_interval: 500ms", "1:51: `sources[0].git.poll_interval` must be at least `1s`"),
+        (
+            "url: /x, poll_interval: 30",
+            "1:51: `sources[0].git.poll_interval` must be a length of time such as `500ms`, `30s`, `1m30s` or `2h`, a \
+             year at most",
+        ),
+        (
+            "url: /x, tag: v1",
+            "1:36: `sources[0].git`: unknown field `tag`; known: url, branch, path, poll_interval",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(git(text), expected);
+    }
+}
+
+#[test]
+fn the_data_directory_may_lie_in_a_source_but_not_hold_it() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+    let read = |data_dir: &str, path: &str| {
+        let text = format!("data_dir: {data_dir}\nsources: [{{name: a, local: {{path: {path}}}}}]");
+        parse(&dir.path().join("kindling.yaml"), text.as_bytes(), &env, Role::Service)
+            .map(drop)
+            .map_err(|errors| errors[0].message.clone())
+    };
+    assert_eq!(read(".kindling", "."), Ok(()));
+    assert_eq!(read("real/x", "real"), Ok(()));
+    assert_eq!(read("real-x", "real"), Ok(()));
+    for (data_dir, path) in [("x", "./x"), ("real", "link"), ("link", "real/y"), (".", "tasks")] {
+        let message = read(data_dir, path).unwrap_err();
+        assert!(message.starts_with("`sources[0].local.path` is the data directory"), "{message}");
+    }
+}
+
+#[test]
+fn limits_are_sizes_and_counts() {
+    let limits = read("limits: {file: 1GiB, unit: 2048, files: 5, depth: 3, manifest: 1KiB}").unwrap().limits;
+    let expected =
+        Limits { file_bytes: 1 << 30, unit_bytes: 2048, unit_files: 5, depth: 3, manifest_bytes: 1024 };
+    assert_eq!(limits, expected);
+    let found = error("limits: {file: 10MB, unit: 0, files: 1KiB, depth: -1}");
+    let sizes = "must be a size such as `512KiB`, `10MiB` or `1GiB`, or a number of bytes, above 0";
+    let expected = [
+        format!("1:16: `limits.file` {sizes}"),
+        format!("1:28: `limits.unit` {sizes}"),
+        "1:38: `limits.files` must be a whole number, above 0".into(),
+        "1:51: `limits.depth` must be a whole number, above 0".into(),
+    ];
+    assert_eq!(found, expected.join("\n"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_so() {
+    let errors = load(Path::new("/no/such/kindling.yaml"), &env, Role::Service).unwrap_err();
+    assert!(errors[0].to_string().starts_with("/no/such/kindling.yaml: cannot be read: No such file"));
+    assert!(errors[0].hint.as_ref().unwrap().contains("kindling init"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kindling.yaml");
+    fs::write(&file, "#".repeat(300_000)).unwrap();
+    let errors = load(&file, &env, Role::Service).unwrap_err();
+    assert!(errors[0].message.ends_with("more than the 262144 that are read"), "{}", errors[0].message);
+}
+
+#[test]
+fn settings_print_no_secret() {
+    let settings = read("server: {token_env: KINDLING_TOKEN}").unwrap();
+    assert!(!format!("{settings:?}").contains("0123456789abcdef"));
+}

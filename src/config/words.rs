@@ -1,0 +1,93 @@
+//! Words of a file in messages: quoted without harm, and compared with the words that are known.
+
+use crate::support::text::printable;
+
+/// Most characters of a file's own word that a message repeats.
+const MAX_QUOTED: usize = 40;
+
+/// Lists of known words longer than this are left out where a near one was found.
+const SHORT_LIST: usize = 12;
+
+/// A name or a word of a closed list from a file, in backticks: control characters escaped, bounded in length.
+#[must_use]
+pub fn quoted(word: &str) -> String {
+    let end = word.char_indices().nth(MAX_QUOTED).map_or(word.len(), |(end, _)| end);
+    let rest = if end < word.len() { "…" } else { "" };
+    format!("`{}{rest}`", printable(&word[..end]))
+}
+
+/// Says that `word` is none of `known`, with the nearest one: ``unknown runtime `pyton`; did you mean `python`?``
+#[must_use]
+pub fn unknown(what: &str, word: &str, known: &[&str]) -> String {
+    let mut message = format!("unknown {what} {}", quoted(word));
+    let near = nearest(word, known);
+    if let Some(near) = near {
+        message.push_str(&format!("; did you mean `{near}`?"));
+    }
+    if !known.is_empty() && (near.is_none() || known.len() <= SHORT_LIST) {
+        message.push_str(if near.is_some() { " known: " } else { "; known: " });
+        message.push_str(&known.join(", "));
+    }
+    message
+}
+
+/// The known word that `word` was probably meant to be: equal but for case, or at most a third of it mistyped.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    if word.chars().count() > MAX_QUOTED {
+        return None;
+    }
+    let lower = word.to_lowercase();
+    known
+        .iter()
+        .map(|&candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count() / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many characters have to be added, dropped, replaced or swapped with their neighbour (optimal string
+/// alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut cost = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                cost = cost.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(cost);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_what_was_probably_meant() {
+        let known = ["shell", "python", "node"];
+        assert_eq!(
+            unknown("runtime", "pyton", &known),
+            "unknown runtime `pyton`; did you mean `python`? known: shell, python, node"
+        );
+        assert_eq!(unknown("runtime", "ruby", &known), "unknown runtime `ruby`; known: shell, python, node");
+        assert_eq!(nearest("apiversion", &["apiVersion"]), Some("apiVersion"));
+        assert_eq!(nearest("nmae", &["name", "node"]), Some("name"));
+        assert_eq!(nearest("x", &["name", "node", "a"]), None);
+        assert_eq!(nearest("A", &["name", "node", "a"]), Some("a"));
+        assert_eq!(nearest(&"n".repeat(100_000), &["name"]), None);
+    }
+
+    #[test]
+    fn repeats_no_control_character_and_no_more_than_its_bound() {
+        assert_eq!(quoted("a\u{1b}[31m\n\u{202e}"), r"`a\u{1b}[31m\n\u{202e}`");
+        assert_eq!(quoted(&"é".repeat(1000)).chars().count(), MAX_QUOTED + 3);
+        assert_eq!(quoted(r#"it's "x"\y"#), r#"`it's "x"\y`"#);
+    }
+}
