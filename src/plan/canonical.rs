@@ -1,0 +1,234 @@
+//! The canonical form of a spec: JSON with every field, in one order.
+//!
+//! It is what the unit hash is taken over and what the store keeps, so that what is hashed is what is run again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::spec::{Param, ParamKind, ParamValue, RestartPolicy, Runtime, TaskSpec, Trigger};
+
+/// Why a recorded spec cannot be read back.
+#[derive(Debug, thiserror::Error)]
+#[error("a recorded spec cannot be read")]
+pub struct BadSpec(#[from] serde_json::Error);
+
+/// Writes a spec in its canonical form.
+///
+/// Maps are ordered by key, every field is present, durations are whole milliseconds.
+#[must_use]
+pub fn encode(spec: &TaskSpec) -> String {
+    // Strings, numbers, lists and maps with text keys cannot fail to be written.
+    serde_json::to_string(&Doc::from(spec)).unwrap_or_default()
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+/// The text is not a spec of this version of kindling.
+pub fn decode(text: &str) -> Result<TaskSpec, BadSpec> {
+    Ok(serde_json::from_str::<Doc>(text)?.into())
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Doc {
+    name: String,
+    description: String,
+    runtime: RuntimeDoc,
+    entry: Option<String>,
+    trigger: TriggerDoc,
+    params: BTreeMap<String, ParamDoc>,
+    env: BTreeMap<String, String>,
+    timeout_ms: Option<u64>,
+    exclude: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RuntimeDoc {
+    Shell,
+    Python,
+    Node,
+    Command(Vec<String>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TriggerDoc {
+    Manual,
+    Daemon(RestartDoc),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RestartDoc {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParamDoc {
+    kind: KindDoc,
+    default: Option<ValueDoc>,
+    required: bool,
+    description: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum KindDoc {
+    String,
+    Number,
+    Boolean,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ValueDoc {
+    String(String),
+    Number(String),
+    Boolean(bool),
+}
+
+/// Pairs the words of a closed set with the words of its document.
+macro_rules! pairs {
+    ($model:ident <=> $doc:ident { $($word:ident),* }) => {
+        impl From<$model> for $doc {
+            fn from(value: $model) -> Self {
+                match value { $($model::$word => Self::$word),* }
+            }
+        }
+        impl From<$doc> for $model {
+            fn from(value: $doc) -> Self {
+                match value { $($doc::$word => Self::$word),* }
+            }
+        }
+    };
+}
+
+pairs!(RestartPolicy <=> RestartDoc { Always, OnFailure, Never });
+pairs!(ParamKind <=> KindDoc { String, Number, Boolean });
+
+impl From<&TaskSpec> for Doc {
+    fn from(spec: &TaskSpec) -> Self {
+        Self {
+            name: spec.name.clone(),
+            description: spec.description.clone(),
+            runtime: match &spec.runtime {
+                Runtime::Shell => RuntimeDoc::Shell,
+                Runtime::Python => RuntimeDoc::Python,
+                Runtime::Node => RuntimeDoc::Node,
+                Runtime::Command(argv) => RuntimeDoc::Command(argv.clone()),
+            },
+            entry: spec.entry.clone(),
+            trigger: match spec.trigger {
+                Trigger::Manual => TriggerDoc::Manual,
+                Trigger::Daemon(policy) => TriggerDoc::Daemon(policy.into()),
+            },
+            params: spec.params.iter().map(|(name, param)| (name.clone(), param.into())).collect(),
+            env: spec.env.clone(),
+            timeout_ms: spec.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+            exclude: spec.exclude.clone(),
+        }
+    }
+}
+
+impl From<Doc> for TaskSpec {
+    fn from(doc: Doc) -> Self {
+        Self {
+            name: doc.name,
+            description: doc.description,
+            runtime: match doc.runtime {
+                RuntimeDoc::Shell => Runtime::Shell,
+                RuntimeDoc::Python => Runtime::Python,
+                RuntimeDoc::Node => Runtime::Node,
+                RuntimeDoc::Command(argv) => Runtime::Command(argv),
+            },
+            entry: doc.entry,
+            trigger: match doc.trigger {
+                TriggerDoc::Manual => Trigger::Manual,
+                TriggerDoc::Daemon(policy) => Trigger::Daemon(policy.into()),
+            },
+            params: doc.params.into_iter().map(|(name, param)| (name, param.into())).collect(),
+            env: doc.env,
+            timeout: doc.timeout_ms.map(Duration::from_millis),
+            exclude: doc.exclude,
+        }
+    }
+}
+
+impl From<&Param> for ParamDoc {
+    fn from(param: &Param) -> Self {
+        Self {
+            kind: param.kind.into(),
+            default: param.default.clone().map(|value| match value {
+                ParamValue::String(text) => ValueDoc::String(text),
+                ParamValue::Number(text) => ValueDoc::Number(text),
+                ParamValue::Boolean(value) => ValueDoc::Boolean(value),
+            }),
+            required: param.required,
+            description: param.description.clone(),
+        }
+    }
+}
+
+impl From<ParamDoc> for Param {
+    fn from(doc: ParamDoc) -> Self {
+        Self {
+            kind: doc.kind.into(),
+            default: doc.default.map(|value| match value {
+                ValueDoc::String(text) => ParamValue::String(text),
+                ValueDoc::Number(text) => ParamValue::Number(text),
+                ValueDoc::Boolean(value) => ParamValue::Boolean(value),
+            }),
+            required: doc.required,
+            description: doc.description,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> TaskSpec {
+        TaskSpec {
+            name: "digest".into(),
+            description: "a\nb".into(),
+            runtime: Runtime::Command(vec!["echo".into(), "x".into()]),
+            entry: None,
+            trigger: Trigger::Daemon(RestartPolicy::OnFailure),
+            params: BTreeMap::from([(
+                "n".into(),
+                Param {
+                    kind: ParamKind::Number,
+                    default: Some(ParamValue::Number("1e3".into())),
+                    ..Param::default()
+                },
+            )]),
+            env: BTreeMap::from([("B".into(), "2".into()), ("A".into(), "1".into())]),
+            timeout: Some(Duration::from_secs(3)),
+            exclude: vec!["*.tmp".into()],
+        }
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        assert_eq!(decode(&encode(&spec())).unwrap(), spec());
+    }
+
+    #[test]
+    fn the_form_is_fixed() {
+        insta::assert_snapshot!(encode(&spec()), @r#"{"name":"digest","description":"a\nb","runtime":{"command":["echo","x"]},"entry":null,"trigger":{"daemon":"on-failure"},"params":{"n":{"kind":"number","default":{"number":"1e3"},"required":false,"description":""}},"env":{"A":"1","B":"2"},"timeout_ms":3000,"exclude":["*.tmp"]}"#);
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        assert!(decode("{}").is_err());
+        assert!(decode(&encode(&spec()).replace("\"entry\"", "\"extra\":1,\"entry\"")).is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! Pure verbs: discover, resolve, hash, diff, decide. No clock, no input or output, nothing asynchronous.
+
+pub mod backoff;
+pub mod canonical;
+pub mod catalog;
+pub mod decide;
+pub mod diff;
+pub mod discover;
+pub mod exclude;
+pub mod guard;
+pub mod hash;
+pub mod manifest;
+pub mod params;
