@@ -1,0 +1,220 @@
+//! What can go wrong, and how it is told.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+use gix::ObjectId;
+use reqwest::StatusCode;
+
+use super::http::WireFault;
+use super::job::JobError;
+use crate::model::path::RelPath;
+use crate::observe::ObserveError;
+
+/// The word for a repository of our own that cannot be used.
+pub(super) const STORE_DAMAGED: &str = "StoreDamaged";
+
+/// Most branches that are named when one is missing.
+const FEW_BRANCHES: usize = 10;
+
+/// Longest text that is passed on, in bytes; a line of git's protocol may have 65,516.
+const LONGEST_TEXT: usize = 1000;
+
+/// Why a repository was not observed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The remote has no ref at all.
+    Empty,
+    /// The remote has refs, but not this branch.
+    BranchMissing { branch: String, there: Vec<String> },
+    /// The commit has no directory at the source's path.
+    PathMissing { commit: ObjectId, path: RelPath },
+    /// Nobody answers there, or no repository does.
+    Unreachable(String),
+    /// The server answered, but no commit came of it.
+    Fetch(String),
+    /// The deadline passed.
+    TimedOut,
+    /// The server wants credentials.
+    Refused(StatusCode),
+    /// The server points to another place.
+    Redirect(String),
+    /// Our own repository is unusable.
+    StoreDamaged(String),
+    /// A folder that is not ours stands where our own repository should be.
+    StoreForeign(PathBuf),
+    /// More than is ever deployed.
+    TreeTooLarge(&'static str),
+}
+
+impl Trouble {
+    /// Our own repository cannot be read.
+    pub(super) fn damaged(error: &gix::Error) -> Self {
+        Self::StoreDamaged(flat(error))
+    }
+
+    /// Our own repository lacks an object that it must have.
+    pub(super) fn lacks(what: &str, id: ObjectId) -> Self {
+        Self::StoreDamaged(format!("the {what} {id} is missing"))
+    }
+
+    /// gix could not list or fetch.
+    pub(super) fn fetch(error: &gix::Error) -> Self {
+        Self::Fetch(flat(error))
+    }
+
+    /// The sentence and its reason word, whether a person is needed, and the cause.
+    pub(super) fn report(self, remote: &dyn fmt::Display) -> ObserveError {
+        let error = |reason, message: String| ObserveError {
+            reason,
+            message: tame(&message),
+            stalled: false,
+            source: None,
+        };
+        let caused = |reason, message: String, why: String| ObserveError {
+            source: Some(tame(&why).into()),
+            ..error(reason, message)
+        };
+        let stalled = |reason, message: String| ObserveError { stalled: true, ..error(reason, message) };
+        match self {
+            Self::Empty => error("RemoteEmpty", format!("{remote} has no commit yet")),
+            Self::BranchMissing { branch, there } => {
+                error("BranchMissing", format!("{remote} has no branch `{branch}`{}", listed(&there)))
+            }
+            Self::PathMissing { commit, path } => error(
+                "PathMissing",
+                format!("commit {} of {remote} has no directory `{path}`", commit.to_hex_with_len(8)),
+            ),
+            Self::Unreachable(why) => caused("RemoteUnreachable", format!("cannot reach {remote}"), why),
+            Self::Fetch(why) => caused("FetchFailed", format!("cannot fetch {remote}"), why),
+            Self::TimedOut => error("FetchTimedOut", format!("{remote} did not answer in time")),
+            Self::Refused(status) => stalled(
+                "AuthenticationFailed",
+                format!("{remote} wants credentials, or does not exist (HTTP status {})", status.as_u16()),
+            ),
+            Self::Redirect(to) => error(
+                "RedirectRefused",
+                format!(
+                    "{remote} redirects to {to}, which is not followed; configure that URL if it is meant"
+                ),
+            ),
+            Self::StoreDamaged(why) => {
+                caused(STORE_DAMAGED, format!("the local copy of {remote} is damaged"), why)
+            }
+            Self::StoreForeign(path) => stalled(
+                STORE_DAMAGED,
+                format!("{} is in the way: kindling did not make it; move it away", path.display()),
+            ),
+            Self::TreeTooLarge(why) => error("TreeTooLarge", format!("the tree of {remote} {why}")),
+        }
+    }
+}
+
+impl From<WireFault> for Trouble {
+    fn from(fault: WireFault) -> Self {
+        match fault {
+            WireFault::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
+                Self::Refused(status)
+            }
+            WireFault::Status(status) => Self::Unreachable(format!("it answers with HTTP status {status}")),
+            WireFault::Unreachable(why) => Self::Unreachable(why),
+            WireFault::Redirect(to) => Self::Redirect(to),
+            WireFault::TimedOut => Self::TimedOut,
+            WireFault::Broken(why) => Self::Fetch(why),
+        }
+    }
+}
+
+impl From<JobError> for Trouble {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::TimedOut | JobError::Crowded => Self::TimedOut,
+            JobError::Died | JobError::NoThread(_) => Self::Fetch(chain(&error)),
+        }
+    }
+}
+
+fn listed(there: &[String]) -> String {
+    match there.len() {
+        0 => String::new(),
+        1..=FEW_BRANCHES => format!("; it has `{}`", there.join("`, `")),
+        many => format!("; it has {many} others"),
+    }
+}
+
+/// Servers choose names and error texts: what they write is made one short line that controls no terminal.
+fn tame(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        if line.len() >= LONGEST_TEXT {
+            line.push_str("...");
+            break;
+        }
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+/// An error and its causes on one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut parts = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        parts.push(cause.to_string());
+        next = cause.source();
+    }
+    join(parts.into_iter())
+}
+
+/// [`chain`] for gix, whose errors are trees.
+pub(super) fn flat(error: &gix::Error) -> String {
+    join(error.iter_errors().map(ToString::to_string))
+}
+
+fn join(parts: impl Iterator<Item = String>) -> String {
+    let mut line = String::new();
+    for part in parts {
+        let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
+        // Many errors print their cause themselves.
+        if part.is_empty() || line.ends_with(&part) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&part);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_branches_only_when_they_are_few() {
+        let missing = |count: usize| {
+            let there = (0..count).map(|n| format!("b{n}")).collect();
+            Trouble::BranchMissing { branch: "x".into(), there }.report(&"/r").message
+        };
+        assert_eq!(missing(0), "/r has no branch `x`");
+        assert_eq!(missing(2), "/r has no branch `x`; it has `b0`, `b1`");
+        assert_eq!(missing(11), "/r has no branch `x`; it has 11 others");
+    }
+
+    #[test]
+    fn a_server_cannot_write_to_the_terminal() {
+        let there = vec!["\u{1b}[2J\n".to_owned(), "x".repeat(2 * LONGEST_TEXT)];
+        let said = Trouble::BranchMissing { branch: "b".into(), there }.report(&"/r").message;
+        assert!(said.starts_with("/r has no branch `b`; it has `\\u{1b}[2J\\n`, `xxx"), "{said}");
+        assert!(said.len() < LONGEST_TEXT + 10);
+    }
+
+    #[test]
+    fn puts_causes_on_one_line() {
+        let inner = std::io::Error::other("refused\n  by peer");
+        let outer = JobError::NoThread(inner);
+        assert_eq!(chain(&outer), "cannot start a thread: refused by peer");
+    }
+}
