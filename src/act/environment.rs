@@ -1,0 +1,108 @@
+//! The environment that a run gets: nothing of kindling's own but what the design names.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+
+use super::Launch;
+use crate::model::spec::TaskSpec;
+
+/// The variable that names the run of a process.
+pub(crate) const RUN: &str = "KINDLING_RUN";
+/// The variable that names the task of a process.
+pub(crate) const TASK: &str = "KINDLING_TASK";
+/// The variable that tells the processes of one data directory from all others.
+pub(crate) const MARK: &str = "KINDLING_MARK";
+
+/// What a run takes over from kindling's own environment, where it is set.
+const INHERITED: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
+
+/// Where programs are looked for if kindling itself has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The whole environment of a run: later parts win over earlier ones, kindling's own variables over all.
+///
+/// # Errors
+/// The name of a variable that no program can be given, or whose value none can.
+pub(crate) fn of_run(launch: &Launch, mark: &str) -> Result<BTreeMap<OsString, OsString>, String> {
+    let spec = &launch.version.spec;
+    let mut all = BTreeMap::new();
+    for name in INHERITED {
+        if let Some(value) = env::var_os(name) {
+            all.insert(OsString::from(name), value);
+        }
+    }
+    all.insert("PATH".into(), own_path());
+    let own =
+        [(RUN, launch.run.to_string()), (TASK, launch.version.unit.to_string()), (MARK, mark.to_owned())];
+    let given = spec.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let params = launch.params.iter().map(|(name, value)| (variable_of_param(name), value.text()));
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+    for (name, value) in given.chain(params).chain(own) {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(format!("the variable `{}` cannot be set", name.escape_debug()));
+        }
+        all.insert(name.into(), value.into());
+    }
+    Ok(all)
+}
+
+/// Where the program of `spec` is looked for.
+pub(crate) fn search_path(spec: &TaskSpec) -> OsString {
+    spec.env.get("PATH").map_or_else(own_path, OsString::from)
+}
+
+fn own_path() -> OsString {
+    env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into())
+}
+
+fn variable_of_param(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("PARAM_{}", name.chars().map(plain).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::act::tasks::tests::version;
+    use crate::model::id::RunId;
+    use crate::model::spec::ParamValue;
+
+    fn launch(env: &[(&str, &str)], params: &[(&str, ParamValue)]) -> Launch {
+        let mut version = version("team/digest", 1);
+        let mut spec = (*version.spec).clone();
+        spec.env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        version.spec = Arc::new(spec);
+        Launch {
+            run: RunId::recorded("00000000000000aa"),
+            version: Arc::new(version),
+            params: params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            input: "null".into(),
+        }
+    }
+
+    #[test]
+    fn names_params_and_keeps_its_own_variables() {
+        let env = [("KINDLING_RUN", "x"), ("KINDLING_MARK", "y"), ("A", "1"), ("PARAM_TOP_N", "user")];
+        let params = [("top-n", ParamValue::Number("3".into())), ("dry.run", ParamValue::Boolean(true))];
+        let all = of_run(&launch(&env, &params), "m4rk").unwrap();
+        let get = |name: &str| all.get(std::ffi::OsStr::new(name)).map(|value| value.to_str().unwrap());
+        assert_eq!(
+            (get("PARAM_TOP_N"), get("PARAM_DRY_RUN"), get("A")),
+            (Some("3"), Some("true"), Some("1"))
+        );
+        assert_eq!(get("KINDLING_RUN"), Some("00000000000000aa"));
+        assert_eq!((get("KINDLING_TASK"), get("KINDLING_MARK")), (Some("team/digest"), Some("m4rk")));
+        assert!(get("PATH").is_some_and(|path| !path.is_empty()));
+        assert!(get("CARGO_MANIFEST_DIR").is_none(), "nothing else of kindling's own environment");
+    }
+
+    #[test]
+    fn refuses_what_no_program_can_be_given() {
+        for (name, value) in [("A=B", "1"), ("", "1"), ("A\0", "1"), ("A", "1\0")] {
+            assert!(of_run(&launch(&[(name, value)], &[]), "m").is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Finds the programs that run tasks. Starts none of them.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::Access;
+
+use super::environment::search_path;
+use crate::model::problem::{Problem, Reason};
+use crate::model::spec::{Runtime, TaskSpec};
+
+/// After this long the whole of `PATH` is searched again; a program that was found is looked at each time.
+const SEARCH_AGAIN: Duration = Duration::from_secs(1);
+
+/// Finds programs, and remembers where they were. Clones share what they remember.
+#[derive(Clone, Debug, Default)]
+pub struct Interpreters {
+    seen: Arc<Mutex<HashMap<(String, OsString), Look>>>,
+}
+
+/// What a search gave.
+#[derive(Clone, Debug)]
+struct Look {
+    found: Option<PathBuf>,
+    at: Instant,
+}
+
+impl Interpreters {
+    /// What keeps this machine from running `spec`: the program is missing. A command that is a file of the unit
+    /// (its name has a slash) is found only in the version's folder, so it is never a problem here.
+    #[must_use]
+    pub fn check(&self, spec: &TaskSpec) -> Option<Problem> {
+        let program = spec.runtime.interpreter();
+        let missing = match Place::of(program) {
+            Place::OfTheUnit => false,
+            Place::Absolute => !is_program(Path::new(program)),
+            Place::OnPath => self.search(program, search_path(spec)).is_none(),
+        };
+        missing.then(|| problem(spec))
+    }
+
+    /// The program of `spec`, as an absolute path; `folder` is the version's.
+    ///
+    /// # Errors
+    /// There is none: what to do about it.
+    pub fn find(&self, spec: &TaskSpec, folder: &Path) -> Result<PathBuf, Problem> {
+        let program = spec.runtime.interpreter();
+        let found = match Place::of(program) {
+            // Not there or not executable: the system's own error says which when it is started.
+            Place::OfTheUnit | Place::Absolute => Some(folder.join(program)),
+            Place::OnPath => self.search(program, search_path(spec)),
+        };
+        found.ok_or_else(|| problem(spec))
+    }
+
+    fn search(&self, program: &str, path: OsString) -> Option<PathBuf> {
+        let key = (program.to_owned(), path);
+        let now = Instant::now();
+        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(look) = known.filter(|look| now.duration_since(look.at) < SEARCH_AGAIN) {
+            match look.found {
+                Some(found) if is_program(&found) => return Some(found),
+                None => return None,
+                Some(_) => {}
+            }
+        }
+        let found = search_in(program, &key.1);
+        let look = Look { found: found.clone(), at: now };
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key, look);
+        found
+    }
+}
+
+/// Where a program is looked for.
+enum Place {
+    /// Its name has no slash.
+    OnPath,
+    /// Relative to the version's folder.
+    OfTheUnit,
+    Absolute,
+}
+
+impl Place {
+    fn of(program: &str) -> Self {
+        match program {
+            _ if program.starts_with('/') => Self::Absolute,
+            _ if program.contains('/') => Self::OfTheUnit,
+            _ => Self::OnPath,
+        }
+    }
+}
+
+/// Relative parts of a `PATH` are left out: they would mean the unit's folder.
+fn search_in(program: &str, path: &OsStr) -> Option<PathBuf> {
+    if program.is_empty() {
+        return None;
+    }
+    let places = std::env::split_paths(path).filter(|dir| dir.is_absolute());
+    places.map(|dir| dir.join(program)).find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    file.is_file() && rustix::fs::access(file, Access::EXEC_OK).is_ok()
+}
+
+fn problem(spec: &TaskSpec) -> Problem {
+    let program = spec.runtime.interpreter();
+    let message = match &spec.runtime {
+        Runtime::Shell => "`sh` is not on PATH: install a POSIX shell".to_owned(),
+        Runtime::Python => "`python3` is not on PATH: install Python 3.9 or later (`apt install python3`, \
+             `dnf install python3`, `apk add python3`)"
+            .to_owned(),
+        Runtime::Node => "`node` is not on PATH: install Node.js 18 or later (https://nodejs.org, \
+             `apt install nodejs`, `apk add nodejs`)"
+            .to_owned(),
+        Runtime::Command(_) if program.is_empty() => "the command is empty: name a program".to_owned(),
+        Runtime::Command(_) if program.starts_with('/') => {
+            format!("`{program}` is not there or not executable: install it")
+        }
+        Runtime::Command(_) => format!(
+            "`{program}` is not on PATH: install it, or write `./{program}` if it is a file of the unit"
+        ),
+    };
+    Problem::new(Reason::MissingInterpreter, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::act::tasks::tests::version;
+
+    fn spec(argv: &[&str], path: &Path) -> TaskSpec {
+        let mut spec = (*version("team/a", 1).spec).clone();
+        spec.runtime = Runtime::Command(argv.iter().map(|part| (*part).to_owned()).collect());
+        spec.env.insert("PATH".into(), format!("relative:{}", path.display()));
+        spec
+    }
+
+    #[test]
+    fn notices_what_is_installed_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let tool = dir.path().join("tool");
+        let spec = spec(&["tool"], dir.path());
+        let all = Interpreters::default();
+        let first = Instant::now();
+        let missing = all.check(&spec).unwrap();
+        assert_eq!(missing.reason, Reason::MissingInterpreter);
+        assert!(missing.message.contains("`tool`") && missing.message.contains("install"), "{missing}");
+
+        fs::write(&tool, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        let remembered = all.check(&spec).is_some();
+        assert!(remembered || first.elapsed() >= SEARCH_AGAIN, "a miss is remembered for a while");
+        let began = Instant::now();
+        while all.check(&spec).is_some() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it never looked again");
+            std::thread::yield_now();
+        }
+        assert_eq!(all.find(&spec, dir.path()).unwrap(), tool);
+        fs::remove_file(&tool).unwrap();
+        assert!(all.check(&spec).is_some(), "a removal is seen at once");
+        fs::write(&tool, "#!/bin/sh\n").unwrap();
+        assert!(Interpreters::default().check(&spec).is_some(), "what may not be executed is no program");
+    }
+
+    #[test]
+    fn a_slash_means_the_unit_or_the_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = Interpreters::default();
+        let own = spec(&["bin/tool"], dir.path());
+        assert!(all.check(&own).is_none());
+        assert_eq!(all.find(&own, dir.path()).unwrap(), dir.path().join("bin/tool"));
+        assert!(all.check(&spec(&["/no/such/program"], dir.path())).is_some());
+        assert!(all.check(&spec(&["/bin/sh"], dir.path())).is_none());
+        assert!(all.check(&spec(&[], dir.path())).unwrap().message.contains("empty"));
+    }
+}

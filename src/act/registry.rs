@@ -1,0 +1,83 @@
+//! Which version of each unit is live in this process. Holds values only; starts and stops nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::model::id::UnitId;
+use crate::model::unit::Version;
+
+/// The live versions by unit. Clones share one registry.
+///
+/// A lock is held for one look-up or one change, never across anything that waits.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    live: Arc<RwLock<HashMap<UnitId, Arc<Version>>>>,
+}
+
+impl Registry {
+    /// Makes a version the live one of its unit; gives back the one before.
+    pub fn put(&self, version: Arc<Version>) -> Option<Arc<Version>> {
+        self.write().insert(version.unit.clone(), version)
+    }
+
+    /// Takes a unit out; gives back its version.
+    pub fn remove(&self, unit: &UnitId) -> Option<Arc<Version>> {
+        self.write().remove(unit)
+    }
+
+    /// The live version of a unit.
+    #[must_use]
+    pub fn get(&self, unit: &UnitId) -> Option<Arc<Version>> {
+        self.read().get(unit).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<UnitId, Arc<Version>>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<UnitId, Arc<Version>>> {
+        self.live.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::act::tasks::tests::version;
+
+    #[test]
+    fn gives_back_what_was_put_in() {
+        let registry = Registry::default();
+        let (old, new) = (Arc::new(version("team/jobs/digest", 1)), Arc::new(version("team/jobs/digest", 2)));
+        assert!(registry.put(old.clone()).is_none());
+        assert_eq!(registry.clone().put(new.clone()), Some(old));
+        assert_eq!(registry.get(&new.unit), Some(new.clone()));
+        assert_eq!(registry.remove(&new.unit), Some(new.clone()));
+        assert!(registry.get(&new.unit).is_none() && registry.remove(&new.unit).is_none());
+    }
+
+    #[test]
+    fn reads_go_on_while_twenty_thousand_units_are_written() {
+        let registry = Registry::default();
+        let writer = {
+            let registry = registry.clone();
+            std::thread::spawn(move || {
+                for at in 0..20_000 {
+                    registry.put(Arc::new(version(&format!("team/unit-{at}"), 1)));
+                }
+            })
+        };
+        let (mut reads, mut longest) = (0, Duration::ZERO);
+        while !writer.is_finished() {
+            let began = Instant::now();
+            let _ = registry.get(&version("team/unit-7", 1).unit);
+            longest = longest.max(began.elapsed());
+            reads += 1;
+        }
+        writer.join().unwrap();
+        println!("{reads} reads beside 20,000 writes, the longest {longest:?}");
+        assert!(registry.get(&version("team/unit-19999", 1).unit).is_some() && reads > 0);
+    }
+}

@@ -1,0 +1,179 @@
+// Runs one JavaScript file for kindling, and answers on descriptor 3.
+//
+// A frame is a letter, the length of its payload in four bytes (big endian), and the payload. What comes from kindling
+// are two payloads without a letter, both JSON: the parameters and the input.
+// A file that exports a function is imported, and the function is called; any other one is a program.
+
+"use strict";
+
+const fs = require("node:fs");
+const Module = require("node:module");
+const { pathToFileURL } = require("node:url");
+const util = require("node:util");
+
+const CHANNEL = 3;
+const MAX_BYTES = 16 * 1024 * 1024;
+
+function read(count) {
+  const data = Buffer.allocUnsafe(count);
+  for (let at = 0; at < count; ) {
+    const got = fs.readSync(CHANNEL, data, at, count - at, null);
+    if (got === 0) throw new Error("kindling: the private channel is closed");
+    at += got;
+  }
+  return data;
+}
+
+const receive = () => JSON.parse(read(read(4).readUInt32BE(0)).toString("utf8"));
+
+function send(kind, payload) {
+  const body = Buffer.from(payload);
+  const head = Buffer.alloc(5);
+  head.write(kind, 0, "latin1");
+  head.writeUInt32BE(body.length, 1);
+  const frame = Buffer.concat([head, body]);
+  try {
+    for (let at = 0; at < frame.length; ) at += fs.writeSync(CHANNEL, frame, at);
+  } catch (error) {
+    // Nobody listens any more; that is no error of the script.
+    if (error.code !== "EPIPE" && error.code !== "ECONNRESET") throw error;
+  }
+}
+
+let mode = null;
+
+function announce(found) {
+  if (mode === null) send("M", (mode = found));
+}
+
+function toJson(what, value) {
+  if (value === undefined) return "null";
+  let text;
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    throw new TypeError(`${what} cannot be written as JSON: ${error.message}`);
+  }
+  if (text === undefined) throw new TypeError(`${what} cannot be written as JSON: it is a ${typeof value}`);
+  const size = Buffer.byteLength(text);
+  if (size > MAX_BYTES) throw new RangeError(`${what} has ${size} bytes as JSON, more than the ${MAX_BYTES} allowed`);
+  return text;
+}
+
+const record = (level) => (message, ...rest) =>
+  send("L", Buffer.from(`${level}\n${util.format(message, ...rest)}`).subarray(0, MAX_BYTES));
+
+const log = Object.freeze({
+  debug: record("debug"),
+  info: record("info"),
+  warn: record("warn"),
+  error: record("error"),
+});
+
+const output = Object.freeze({
+  response(answer) {
+    if (answer === null || typeof answer !== "object") throw new TypeError("output.response takes {status, headers, body}");
+    const { status = 200, headers, body = null, ...unknown } = answer;
+    const names = Object.keys(unknown);
+    if (names.length) throw new TypeError(`output.response takes status, headers and body, not ${names.join(", ")}`);
+    if (!Number.isInteger(status) || status < 100 || status > 599) {
+      throw new RangeError(`status is ${util.inspect(status)}, not a number from 100 to 599`);
+    }
+    const texts = Object.entries(headers ?? {}).map(([name, value]) => [name, String(value)]);
+    send("H", toJson("the response", { status, headers: Object.fromEntries(texts), body }));
+  },
+});
+
+function summary(error) {
+  if (error instanceof Error) return `${error.name}: ${error.message}`;
+  return `threw ${util.inspect(error, { breakLength: Infinity })}`;
+}
+
+/** Ends the process when all that was printed is out: a pipe that is full takes the rest later. */
+async function leave(code) {
+  for (const stream of [process.stdout, process.stderr]) {
+    if (stream.writableLength > 0) await new Promise((done) => stream.write("", done));
+  }
+  process.exit(code);
+}
+
+/** Reports what was thrown, and ends. */
+function fail(error) {
+  send("E", summary(error));
+  const lines = util.inspect(error).split("\n");
+  // The frames of this file and of Node.js itself tell nobody anything.
+  const own = (line) => /^\s+at /.test(line) && (line.includes(__filename) || line.includes("node:internal/"));
+  process.stderr.write(lines.filter((line) => !own(line)).join("\n") + "\n");
+  return leave(process.exitCode || 1);
+}
+
+function functionOf(exported) {
+  const main = [exported.default, exported.default?.default, exported.default?.main, exported.main];
+  return main.find((candidate) => typeof candidate === "function");
+}
+
+async function callMain(main) {
+  const [params, input] = [receive(), receive()];
+  let settled = false;
+  process.on("beforeExit", () => {
+    if (!settled) fail(new Error("main did not end: it waits for what nothing is left to bring about"));
+  });
+  try {
+    const value = await main({ params, input, log, output });
+    send("R", toJson("what main returned", value));
+  } catch (error) {
+    settled = true;
+    return fail(error);
+  }
+  settled = true;
+  // Whatever timers and connections it left.
+  return leave(process.exitCode);
+}
+
+/** Keeps Node.js from advising on a package.json whenever a script without one is a module. */
+function silenceAdvice() {
+  const printers = process.listeners("warning");
+  process.removeAllListeners("warning");
+  process.on("warning", (warning) => {
+    if (warning.code === "MODULE_TYPELESS_PACKAGE_JSON") return;
+    for (const print of printers) print.call(process, warning);
+  });
+}
+
+/** The exports of a file: by `require` where it can be no module, because that is faster. */
+async function load(entry, source) {
+  if (entry.endsWith(".mjs") || /\b(import|export)\b/.test(source)) return import(pathToFileURL(entry).href);
+  return { default: require(entry) };
+}
+
+function run() {
+  const entry = process.argv[2];
+  process.argv.splice(1, process.argv.length, entry);
+  silenceAdvice();
+  // What Node.js itself reports: errors that nobody caught, and rejections that nobody handled.
+  process.on("uncaughtExceptionMonitor", (error) => {
+    if (process.listenerCount("uncaughtException") === 0) send("E", summary(error));
+  });
+  const source = fs.readFileSync(entry, "utf8");
+  if (!/\bexports?\b/.test(source)) {
+    // It cannot export anything: it runs as if it had been named on the command line.
+    announce("program");
+    return Module.runMain(entry);
+  }
+  const mayHaveMain = /\bexport\s+default\b|\bexports\b|\bexport\b.*\bmain\b/.test(source);
+  process.on("exit", () => announce(mayHaveMain ? "main" : "program"));
+  return load(entry, source).then(
+    (exported) => {
+      const main = functionOf(exported);
+      announce(main ? "main" : "program");
+      return main && callMain(main);
+    },
+    (error) => {
+      // Node.js alone knows the line of what it could not read.
+      if (error instanceof SyntaxError) throw error;
+      return fail(error);
+    },
+  );
+}
+
+run();

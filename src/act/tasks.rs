@@ -1,0 +1,179 @@
+//! Runs tasks as processes of this machine.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::folder::Folders;
+use super::interpreter::Interpreters;
+use super::process::{Running, Terms, Wires};
+use super::shims::Shims;
+use super::spawn::{Order, Spawned};
+use super::streams::{Fate, WAITING_LINES};
+use super::{
+    ActError, InputRefusal, Launch, MAX_MESSAGE_BYTES, STOP_GRACE, Started, StopHandle, Target, channel,
+    environment, json,
+};
+use crate::model::problem::Problem;
+use crate::model::spec::{Runtime, TaskSpec};
+
+/// A program file that another thread's new child still has open for writing cannot be executed; that passes
+/// within milliseconds.
+const BUSY_WAITS: [Duration; 6] = [
+    Duration::from_millis(1),
+    Duration::from_millis(4),
+    Duration::from_millis(16),
+    Duration::from_millis(64),
+    Duration::from_millis(128),
+    Duration::from_millis(256),
+];
+
+/// The [`Target`] of tasks. Clones share folders and what is known of interpreters.
+#[derive(Clone, Debug)]
+pub struct TaskTarget {
+    folders: Folders,
+    interpreters: Interpreters,
+    shims: Shims,
+    mark: Arc<str>,
+    grace: Duration,
+}
+
+impl TaskTarget {
+    /// Runs versions in `folders`. `mark` is what tells the processes of this data directory from all others
+    /// ([`super::survivors::end_survivors`]).
+    #[must_use]
+    pub fn new(folders: Folders, mark: &str) -> Self {
+        let shims = Shims::new(folders.root().with_file_name("shim"));
+        Self {
+            folders,
+            interpreters: Interpreters::default(),
+            shims,
+            mark: Arc::from(mark),
+            grace: STOP_GRACE,
+        }
+    }
+
+    /// With another time between TERM and KILL than [`STOP_GRACE`].
+    #[must_use]
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    async fn run(&self, launch: Launch) -> Result<Started, ActError> {
+        check_input(&launch.input)?;
+        let lease = self.folders.acquire(&launch.version).await?;
+        let order = self.order(&launch, lease.path())?;
+        let spec = &launch.version.spec;
+        let terms = Terms {
+            fate: fate(spec),
+            is_daemon: spec.is_daemon(),
+            timeout: spec.timeout,
+            grace: self.grace,
+            request: if order.has_channel {
+                channel::request(&launch.params, &launch.input)
+            } else {
+                Vec::new()
+            },
+            stdin: format!("{}\n", launch.input).into_bytes(),
+            lease,
+        };
+        drop(launch);
+        let order = Arc::new(order);
+        let failed = |source| ActError::Spawn { program: order.program.display().to_string(), source };
+        let running = Running::new(spawn(&order).await.map_err(failed)?, terms).map_err(failed)?;
+        Ok(accompany(running))
+    }
+
+    fn order(&self, launch: &Launch, folder: &Path) -> Result<Order, ActError> {
+        let spec = &launch.version.spec;
+        let failed = |source| ActError::Spawn { program: spec.runtime.interpreter().to_owned(), source };
+        let program = self
+            .interpreters
+            .find(spec, folder)
+            .map_err(|problem| failed(io::Error::new(io::ErrorKind::NotFound, problem.message)))?;
+        let env = environment::of_run(launch, &self.mark)
+            .map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
+        let entry = || {
+            let missing = || io::Error::new(io::ErrorKind::NotFound, "the task has no entry");
+            spec.entry.clone().ok_or_else(missing)
+        };
+        // The task's id is there for whoever reads the list of processes.
+        let shimmed = |shim: io::Result<PathBuf>| -> io::Result<Vec<OsString>> {
+            Ok(vec![shim?.into(), folder.join(entry()?).into(), launch.version.unit.to_string().into()])
+        };
+        let args = match &spec.runtime {
+            Runtime::Shell => entry().map(|entry| vec![format!("./{entry}").into()]),
+            Runtime::Python => shimmed(self.shims.python()),
+            Runtime::Node => shimmed(self.shims.node()),
+            Runtime::Command(argv) => Ok(argv.iter().skip(1).map(OsString::from).collect()),
+        };
+        Ok(Order {
+            run: launch.run.clone(),
+            program,
+            args: args.map_err(failed)?,
+            env,
+            dir: folder.to_owned(),
+            has_channel: has_shim(&spec.runtime),
+        })
+    }
+}
+
+impl Target for TaskTarget {
+    fn check(&self, spec: &TaskSpec) -> Option<Problem> {
+        self.interpreters.check(spec)
+    }
+
+    async fn start(&self, launch: Launch) -> Result<Started, ActError> {
+        self.run(launch).await
+    }
+}
+
+fn check_input(input: &str) -> Result<(), ActError> {
+    if input.len() > MAX_MESSAGE_BYTES {
+        return Err(ActError::Input(InputRefusal::TooLarge(input.len())));
+    }
+    json::check(input).map_err(|error| ActError::Input(InputRefusal::NotJson(error)))
+}
+
+fn has_shim(runtime: &Runtime) -> bool {
+    matches!(runtime, Runtime::Python | Runtime::Node)
+}
+
+fn fate(spec: &TaskSpec) -> Fate {
+    match &spec.runtime {
+        _ if spec.is_daemon() => Fate::Log,
+        runtime if has_shim(runtime) => Fate::Open,
+        _ => Fate::Output,
+    }
+}
+
+async fn spawn(order: &Arc<Order>) -> io::Result<Spawned> {
+    let mut waits = BUSY_WAITS.iter();
+    loop {
+        let order = order.clone();
+        let spawned = tokio::task::spawn_blocking(move || order.spawn()).await.map_err(io::Error::other)?;
+        match (spawned, waits.next()) {
+            (Err(error), Some(wait)) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                tokio::time::sleep(*wait).await;
+            }
+            (spawned, _) => return spawned,
+        }
+    }
+}
+
+fn accompany(running: Running) -> Started {
+    let (sender, lines) = mpsc::channel(WAITING_LINES);
+    let (stop, stopped) = watch::channel(false);
+    let (report, ended) = oneshot::channel();
+    let process = running.id();
+    tokio::spawn(running.accompany(Wires { lines: sender, stop: stopped, ended: report }));
+    Started { process, lines, stop: StopHandle(Arc::new(stop)), ended }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
