@@ -1,0 +1,32 @@
+//! The record: what was seen, attempted and deployed, what happened, and the bytes of every version.
+//!
+//! All SQL stands here, in checked queries. Nothing is decided here and no other adapter is used: the caller brings
+//! values and times, and gets them back as they were.
+
+mod blobs;
+mod commit;
+mod docs;
+mod error;
+mod events;
+mod history;
+mod open;
+mod prune;
+mod rows;
+mod runs;
+mod sources;
+mod store;
+mod units;
+mod versions;
+
+pub use blobs::{Blobs, Swept};
+pub use error::StoreError;
+pub use rows::{
+    HeldBy, HistoryQuery, Hold, Pruned, Recording, RemovedUnit, Retention, RunQuery, SourceRecord,
+    SourceState, Suspension, UnitRecord, VersionSummary,
+};
+pub use store::Store;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,343 @@
+//! What is recorded, as the rest of kindling uses it.
+
+use crate::model::condition::Conditions;
+use crate::model::event::Event;
+use crate::model::hash::UnitHash;
+use crate::model::history::HistoryRow;
+use crate::model::id::{RunId, SourceName, UnitId};
+use crate::model::problem::Problem;
+use crate::model::run::RunStatus;
+use crate::model::source::{Declared, Revision, Revisions, SourceSpec};
+use crate::model::step::{Action, Generation, Rule};
+use crate::model::time::Timestamp;
+use crate::model::unit::Version;
+
+/// A source and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRecord {
+    /// The source as it is configured.
+    pub spec: SourceSpec,
+    /// Who brought it in.
+    pub declared: Declared,
+    /// Which commits were seen, attempted and deployed.
+    pub revisions: Revisions,
+    /// When its tree was last looked at with success.
+    pub last_fetch_at: Option<Timestamp>,
+    /// Its conditions.
+    pub conditions: Conditions,
+    /// Set while nothing is done about it.
+    pub suspended: Option<Suspension>,
+    /// How many passes found nothing.
+    pub passes: u64,
+}
+
+impl SourceRecord {
+    /// A source of which nothing is known yet.
+    #[must_use]
+    pub fn new(spec: SourceSpec, declared: Declared) -> Self {
+        Self {
+            spec,
+            declared,
+            revisions: Revisions::default(),
+            last_fetch_at: None,
+            conditions: Conditions::default(),
+            suspended: None,
+            passes: 0,
+        }
+    }
+
+    /// The part of it that a pass changes.
+    #[must_use]
+    pub fn state(&self) -> SourceState {
+        SourceState {
+            name: self.spec.name.clone(),
+            revisions: self.revisions.clone(),
+            last_fetch_at: self.last_fetch_at,
+            conditions: self.conditions.clone(),
+            suspended: self.suspended.clone(),
+        }
+    }
+}
+
+/// The part of a [`SourceRecord`] that a pass changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceState {
+    /// Which source.
+    pub name: SourceName,
+    /// Which commits were seen, attempted and deployed.
+    pub revisions: Revisions,
+    /// When its tree was last looked at with success.
+    pub last_fetch_at: Option<Timestamp>,
+    /// Its conditions.
+    pub conditions: Conditions,
+    /// Set while nothing is done about it.
+    pub suspended: Option<Suspension>,
+}
+
+/// Why a source or a unit is left as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspension {
+    /// What the person said.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What is known of a unit that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitRecord {
+    /// Its id.
+    pub id: UnitId,
+    /// Its name to show.
+    pub name: String,
+    /// The hash that its source asks for; `None` where its files cannot be read.
+    pub desired: Option<UnitHash>,
+    /// The hash of the last step that was begun.
+    pub attempted: Option<UnitHash>,
+    /// The hash of the last step that took effect.
+    pub deployed: Option<UnitHash>,
+    /// The commit that it was deployed from.
+    pub deployed_revision: Option<Revision>,
+    /// Its generation.
+    pub generation: Generation,
+    /// What was decided last.
+    pub action: Option<Action>,
+    /// The rule that decided.
+    pub rule: Option<Rule>,
+    /// Why; empty where nothing was decided.
+    pub reason: String,
+    /// Its conditions.
+    pub conditions: Conditions,
+    /// What keeps it from being deployed.
+    pub problems: Vec<Problem>,
+    /// A hash that is not deployed again.
+    pub hold: Option<Hold>,
+    /// Set while nothing is done about it.
+    pub suspended: Option<Suspension>,
+    /// How many attempts in a row failed.
+    pub failures: u32,
+    /// When it is tried again.
+    pub retry_at: Option<Timestamp>,
+    /// The version that a rollback chose.
+    pub pinned: Option<UnitHash>,
+    /// When this record was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl UnitRecord {
+    /// A unit of which nothing is known yet.
+    #[must_use]
+    pub fn new(id: UnitId, name: &str, now: Timestamp) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            desired: None,
+            attempted: None,
+            deployed: None,
+            deployed_revision: None,
+            generation: Generation::default(),
+            action: None,
+            rule: None,
+            reason: String::new(),
+            conditions: Conditions::default(),
+            problems: Vec::new(),
+            hold: None,
+            suspended: None,
+            failures: 0,
+            retry_at: None,
+            pinned: None,
+            updated_at: now,
+        }
+    }
+}
+
+/// "Not this hash again."
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The hash.
+    pub hash: UnitHash,
+    /// Who set it.
+    pub by: HeldBy,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Who set a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// A person, by a rollback.
+    User,
+    /// kindling, because the version did not stay up.
+    Crash,
+}
+
+impl HeldBy {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Crash => "crash",
+        }
+    }
+
+    /// Reads [`HeldBy::as_str`].
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::User, Self::Crash].into_iter().find(|by| by.as_str() == word)
+    }
+}
+
+/// Everything that one pass records: all of it becomes visible at once, or nothing.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// When it is recorded.
+    pub at: Timestamp,
+    /// What is known of the source now; the source must have been put before.
+    pub source: Option<SourceState>,
+    /// Units that are gone: their rows go, what else is kept of them stays for a while.
+    pub removed: Vec<UnitId>,
+    /// Units that are there, as they are now.
+    pub units: Vec<UnitRecord>,
+    /// Versions to keep. One whose unit stands in `units` with its hash as `deployed` counts as deployed at `at`.
+    pub versions: Vec<Version>,
+    /// What happened.
+    pub history: Vec<HistoryRow>,
+    /// What clients are told, once this is recorded.
+    pub events: Vec<Event>,
+}
+
+impl Recording {
+    /// A recording of nothing.
+    #[must_use]
+    pub fn new(at: Timestamp) -> Self {
+        Self {
+            at,
+            source: None,
+            removed: Vec::new(),
+            units: Vec::new(),
+            versions: Vec::new(),
+            history: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+/// A unit that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedUnit {
+    /// Its id.
+    pub id: UnitId,
+    /// Its generation when it went; a unit that comes back goes on from here.
+    pub generation: Generation,
+    /// When it went.
+    pub removed_at: Timestamp,
+}
+
+/// One of a unit's versions, for listings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionSummary {
+    /// Its hash.
+    pub hash: UnitHash,
+    /// The commit that it was first seen in; `None` from a local directory.
+    pub revision: Option<Revision>,
+    /// When it was last deployed; `None` if it never was.
+    pub deployed_at: Option<Timestamp>,
+    /// The name to show that it had.
+    pub name: String,
+}
+
+/// Which rows of history. Where a unit is given, its source is not looked at.
+#[derive(Clone, Debug)]
+pub struct HistoryQuery {
+    /// Only of this unit.
+    pub unit: Option<UnitId>,
+    /// Only of this source's units.
+    pub source: Option<SourceName>,
+    /// Only rows before the one with this number: the last one of the page before.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Which runs.
+#[derive(Clone, Debug)]
+pub struct RunQuery {
+    /// Only of this task.
+    pub task: Option<UnitId>,
+    /// Only those that stand so.
+    pub status: Option<RunStatus>,
+    /// Only those that were recorded before this one: the last one of the page before. After a run that is not
+    /// recorded (any more) there is nothing.
+    pub before: Option<RunId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Rows of a page where nothing else is asked for.
+const PAGE: u32 = 50;
+
+impl Default for HistoryQuery {
+    fn default() -> Self {
+        Self { unit: None, source: None, before: None, limit: PAGE }
+    }
+}
+
+impl Default for RunQuery {
+    fn default() -> Self {
+        Self { task: None, status: None, before: None, limit: PAGE }
+    }
+}
+
+/// How long and how much is kept. What is in use stays whatever stands here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Days that a row of history is kept.
+    pub history_days: u32,
+    /// Newest rows of history that are kept of each unit.
+    pub history_per_unit: u32,
+    /// Days that a run is kept after its end, with its log.
+    pub runs_days: u32,
+    /// Newest runs that are kept of each task.
+    pub runs_per_task: u32,
+    /// Days that an event is kept.
+    pub events_days: u32,
+    /// Newest events that are kept.
+    pub events_max: u32,
+    /// Versions that are kept of each unit beside those in use (DESIGN 10).
+    pub versions_per_unit: u32,
+    /// Days that anything is kept of a unit that is gone (DESIGN 2).
+    pub removed_days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            history_days: 90,
+            history_per_unit: 1_000,
+            runs_days: 30,
+            runs_per_task: 1_000,
+            events_days: 7,
+            events_max: 100_000,
+            versions_per_unit: 10,
+            removed_days: 30,
+        }
+    }
+}
+
+/// How many rows [`super::Store::prune`] took away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Rows of history.
+    pub history: u64,
+    /// Runs, with their logs.
+    pub runs: u64,
+    /// Events.
+    pub events: u64,
+    /// Versions.
+    pub versions: u64,
+    /// Units of which nothing is left.
+    pub units: u64,
+}
