@@ -1,0 +1,90 @@
+//! The board: what kindling says of units and sources. Written after the store, read by everybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::model::id::{SourceName, UnitId};
+use crate::record::{SourceRecord, UnitRecord};
+
+/// A read model of the recorded state. Cheap to clone: all clones are one board.
+#[derive(Clone, Default)]
+pub struct Board(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    units: RwLock<BTreeMap<UnitId, Arc<UnitRecord>>>,
+    sources: RwLock<BTreeMap<SourceName, Arc<SourceRecord>>>,
+    /// Sources whose first look since the service started is over, however it ended.
+    looked: RwLock<BTreeSet<SourceName>>,
+}
+
+impl Board {
+    /// All units in the order of their ids.
+    #[must_use]
+    pub fn units(&self) -> Vec<Arc<UnitRecord>> {
+        self.0.units.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// One unit.
+    #[must_use]
+    pub fn unit(&self, id: &UnitId) -> Option<Arc<UnitRecord>> {
+        self.0.units.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// The units whose id ends with whole parts that a person typed; an exact id is the only answer.
+    #[must_use]
+    pub fn matching(&self, typed: &str) -> Vec<Arc<UnitRecord>> {
+        let units = self.0.units.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(exact) = UnitId::parse(typed).ok().and_then(|id| units.get(&id)) {
+            return vec![Arc::clone(exact)];
+        }
+        units.values().filter(|unit| unit.id.ends_with(typed)).cloned().collect()
+    }
+
+    /// All sources in the order of their names.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Arc<SourceRecord>> {
+        self.0.sources.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// One source.
+    #[must_use]
+    pub fn source(&self, name: &SourceName) -> Option<Arc<SourceRecord>> {
+        self.0.sources.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Whether the first look at a source since the service started is over.
+    #[must_use]
+    pub fn is_looked_at(&self, name: &SourceName) -> bool {
+        self.0.looked.read().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    pub(super) fn mark_looked(&self, name: &SourceName) {
+        if !self.is_looked_at(name) {
+            self.0.looked.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        }
+    }
+
+    pub(super) fn put_units(&self, changed: impl IntoIterator<Item = UnitRecord>) {
+        let mut units = self.0.units.write().unwrap_or_else(PoisonError::into_inner);
+        for unit in changed {
+            units.insert(unit.id.clone(), Arc::new(unit));
+        }
+    }
+
+    pub(super) fn remove_units<'a>(&self, gone: impl IntoIterator<Item = &'a UnitId>) {
+        let mut units = self.0.units.write().unwrap_or_else(PoisonError::into_inner);
+        for id in gone {
+            units.remove(id);
+        }
+    }
+
+    pub(super) fn put_source(&self, source: SourceRecord) {
+        let mut sources = self.0.sources.write().unwrap_or_else(PoisonError::into_inner);
+        sources.insert(source.spec.name.clone(), Arc::new(source));
+    }
+
+    pub(super) fn remove_source(&self, name: &SourceName) {
+        self.0.sources.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}

@@ -1,0 +1,266 @@
+//! Commands on a source's units that are not a pass: rollback, suspend, resume, prune.
+
+use std::sync::Arc;
+
+use crate::act::Target;
+use crate::model::event::{Event, EventType};
+use crate::model::hash::UnitHash;
+use crate::model::history::{Cause, HistoryRow, Outcome, TriggerKind};
+use crate::model::step::{Action, Rule};
+use crate::observe::Source;
+use crate::plan::decide::{self, Facts, Live};
+use crate::record::{Recording, Suspension, UnitRecord};
+
+use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
+use super::perform::Acted;
+use super::runs::chain;
+use super::source_loop::{SourceLoop, Unit};
+use super::status;
+
+impl<S: Source, T: Target> SourceLoop<S, T> {
+    /// Deploys an earlier version and holds what is desired now.
+    pub(super) async fn roll_back(
+        &mut self,
+        key: &Arc<str>,
+        to: Option<UnitHash>,
+    ) -> Result<Report, Refusal> {
+        let id = self.unit_id(key);
+        let Some(unit) = self.units.get(key) else { return Err(not_found(&id.to_string())) };
+        if unit.busy.is_some() {
+            return Err(Refusal::new(RefusalKind::Conflict, format!("a step of {id} is under way"))
+                .hint(format!("kindling wait {id}")));
+        }
+        let (record, deployed) = (unit.record.clone(), unit.version.clone());
+        let target = match to {
+            Some(hash) => hash,
+            None => self.version_before(&record).await?,
+        };
+        let found = self.core.store.version(&id, &target).await.map_err(|error| failed(&error))?;
+        let Some(version) = found.map(Arc::new) else {
+            let message = format!("{id} has no version {} any more", target.short());
+            return Err(Refusal::new(RefusalKind::NotFound, message).hint(format!("kindling history {id}")));
+        };
+        if Some(target) == record.deployed {
+            let message = format!("version {} of {id} is live already", target.short());
+            return Err(Refusal::new(RefusalKind::Conflict, message));
+        }
+        let facts = Facts {
+            unit: &id,
+            desired: None,
+            deployed: deployed.as_deref(),
+            generation: record.generation,
+            live: Live::default(),
+            hold: None,
+            suspended: false,
+            forced: true,
+            backing_off: false,
+            in_progress: None,
+        };
+        let step = decide::roll_back(&facts, &version);
+        let order = PassOrder::new(Cause::new(TriggerKind::Rollback, target.short()), Look::Away);
+        let mut doing = self.doing(&order, step.clone(), Some(version), &Vec::new());
+        doing.revision = doing.version.as_ref().and_then(|version| version.revision.clone());
+        doing.hold = self.hold_for(&record).filter(|hold| hold.hash != target);
+        let mut acted =
+            Acted { finished: Vec::new(), broken: Vec::new(), noops: Vec::new(), begun: Vec::new() };
+        self.begin(vec![doing], &mut acted);
+        self.record_pass(&order, acted, false).await?;
+        Ok(Report { steps: vec![Done { step, error: None }], ..Report::default() })
+    }
+
+    /// The version that was deployed before the one that is.
+    async fn version_before(&mut self, record: &UnitRecord) -> Result<UnitHash, Refusal> {
+        let versions = self.core.store.versions(&record.id).await.map_err(|error| failed(&error))?;
+        let held = record.hold.as_ref().map(|hold| hold.hash);
+        let is_earlier =
+            |hash| Some(hash) != record.deployed && Some(hash) != held && Some(hash) != record.desired;
+        let other = versions.into_iter().find(|v| is_earlier(v.hash) && v.deployed_at.is_some());
+        other.map(|version| version.hash).ok_or_else(|| {
+            Refusal::new(RefusalKind::Conflict, format!("{} has no earlier version", record.id))
+                .hint(format!("kindling history {}", record.id))
+        })
+    }
+
+    /// Stops changes to the source, or to one unit.
+    pub(super) async fn suspend(
+        &mut self,
+        key: Option<&Arc<str>>,
+        reason: String,
+    ) -> Result<Report, Refusal> {
+        let suspension = Some(Suspension { reason, since: self.core.now() });
+        match key {
+            None => {
+                self.record.suspended = suspension;
+                self.put_source().await?;
+            }
+            Some(key) => {
+                let Some(unit) = self.units.get(key) else {
+                    return Err(not_found(&self.unit_id(key).to_string()));
+                };
+                let record = UnitRecord { suspended: suspension, ..unit.record.clone() };
+                self.put_unit(key, record).await?;
+            }
+        }
+        Ok(Report::default())
+    }
+
+    /// Allows changes again and lifts holds; the caller makes a pass.
+    pub(super) async fn resume(&mut self, key: Option<&Arc<str>>) -> Result<(), Refusal> {
+        match key {
+            None => {
+                self.record.suspended = None;
+                self.put_source().await?;
+                self.undecided.extend(self.units.keys().cloned());
+            }
+            Some(key) => {
+                let Some(unit) = self.units.get(key) else {
+                    return Err(not_found(&self.unit_id(key).to_string()));
+                };
+                let record = UnitRecord {
+                    suspended: None,
+                    hold: None,
+                    pinned: None,
+                    failures: 0,
+                    retry_at: None,
+                    ..unit.record.clone()
+                };
+                self.put_unit(key, record).await?;
+                self.undecided.insert(Arc::clone(key));
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_source(&mut self) -> Result<(), Refusal> {
+        let recording = Recording { source: Some(self.record.state()), ..Recording::new(self.core.now()) };
+        self.core.store.commit(recording).await.map_err(|error| failed(&error))?;
+        self.core.board.put_source(self.record.clone());
+        Ok(())
+    }
+
+    async fn put_unit(&mut self, key: &Arc<str>, mut record: UnitRecord) -> Result<(), Refusal> {
+        let now = self.core.now();
+        let busy = self.units.get(key).is_some_and(|unit| unit.busy.is_some());
+        status::settle(&mut record, busy, None, now);
+        record.updated_at = now;
+        let recording = Recording { units: vec![record.clone()], ..Recording::new(now) };
+        self.core.store.commit(recording).await.map_err(|error| failed(&error))?;
+        self.core.board.put_units([record.clone()]);
+        if let Some(unit) = self.units.get_mut(key) {
+            unit.record = record;
+        }
+        self.update_retry();
+        Ok(())
+    }
+
+    /// Prunes a source that nothing follows.
+    pub async fn discard(mut self) -> Result<(), Refusal> {
+        self.prune().await.map(drop)
+    }
+
+    /// Takes every unit of the source away: it has left the configuration, or was removed by command.
+    pub(super) async fn prune(&mut self) -> Result<Report, Refusal> {
+        let units = std::mem::take(&mut self.units);
+        let stopping: Vec<_> = units
+            .values()
+            .map(|unit| {
+                self.core.registry.remove(&unit.record.id);
+                self.core.daemons.set(&unit.record.id, None, unit.record.generation.next())
+            })
+            .collect();
+        for stopped in stopping {
+            // An answer is missing only when the service ends.
+            let _ = stopped.await;
+        }
+        let now = self.core.now();
+        let mut recording = Recording::new(now);
+        for unit in units.values() {
+            recording.removed.push(unit.record.id.clone());
+            if unit.version.is_some() {
+                recording.history.push(pruned_row(unit, now));
+                recording.events.push(Event {
+                    at: now,
+                    kind: EventType::UnitRemoved,
+                    source: self.record.spec.name.clone(),
+                    unit: Some(unit.record.id.clone()),
+                    hash: None,
+                    revision: None,
+                    message: "its source was removed".into(),
+                });
+            }
+        }
+        let events = recording.events.clone();
+        let name = self.record.spec.name.clone();
+        if let Err(error) = self.core.store.commit(recording).await {
+            self.units = units;
+            return Err(failed(&error));
+        }
+        self.core.store.remove_source(&name, now).await.map_err(|error| failed(&error))?;
+        self.core.board.remove_units(units.values().map(|unit| &unit.record.id));
+        self.core.board.remove_source(&name);
+        for unit in units.values() {
+            tracing::info!("task/{} removed source={name}", unit.record.id.key);
+        }
+        self.core.events.publish(events);
+        Ok(Report::default())
+    }
+
+    /// Units that are not as they should be, and the source itself.
+    pub(super) fn unready(&self) -> Vec<(String, String)> {
+        let source =
+            status::unready(&self.record.conditions).map(|why| (self.record.spec.name.to_string(), why));
+        let units = self.units.values().filter_map(|unit| {
+            status::unready(&unit.record.conditions).map(|why| (unit.record.id.to_string(), why))
+        });
+        source.into_iter().chain(units).collect()
+    }
+
+    pub(super) fn refuse_suspended(&self) -> Refusal {
+        let name = &self.record.spec.name;
+        let why = self.record.suspended.as_ref().map(|s| s.reason.as_str()).unwrap_or_default();
+        Refusal::new(RefusalKind::Conflict, format!("source {name} is suspended: {why}"))
+            .hint(format!("kindling resume {name}"))
+    }
+
+    /// Starts the daemons of deployed versions that nobody looks after yet; called once.
+    pub(super) fn start_daemons(&mut self) {
+        self.daemons_started = true;
+        for unit in self.units.values().filter(|unit| unit.busy.is_none()) {
+            let Some(version) = unit.version.clone().filter(|version| version.spec.is_daemon()) else {
+                continue;
+            };
+            if !self.core.daemons.is_supervised(&unit.record.id) {
+                drop(self.core.daemons.set(&unit.record.id, Some(version), unit.record.generation));
+            }
+        }
+    }
+}
+
+fn pruned_row(unit: &Unit, at: crate::model::time::Timestamp) -> HistoryRow {
+    HistoryRow {
+        unit: unit.record.id.clone(),
+        generation: unit.record.generation.next(),
+        cause: Cause::new(TriggerKind::Command, "its source was removed"),
+        revision: None,
+        rewritten: false,
+        from: unit.record.deployed,
+        to: None,
+        action: Action::Remove,
+        rule: Rule::Removed,
+        reason: "its source was removed".into(),
+        files: Vec::new(),
+        phases: Vec::new(),
+        outcome: Outcome::Succeeded,
+        proof: "gone".into(),
+        error: String::new(),
+        at,
+    }
+}
+
+fn not_found(what: &str) -> Refusal {
+    Refusal::new(RefusalKind::NotFound, format!("there is no unit {what}")).hint("kindling get units")
+}
+
+fn failed(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(RefusalKind::Failed, chain(error))
+}

@@ -1,0 +1,51 @@
+//! What all source loops share.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::act::Target;
+use crate::act::registry::Registry;
+use crate::model::limits::Limits;
+use crate::model::time::Timestamp;
+use crate::record::{Blobs, Store};
+use crate::support::clock::Clock;
+
+use super::board::Board;
+use super::daemons::Daemons;
+use super::events::Events;
+use super::runs::Runner;
+
+/// The parts of the service that every source works with.
+pub struct Core<T> {
+    /// Recorded state.
+    pub store: Store,
+    /// Contents of versions.
+    pub blobs: Blobs,
+    /// Versions that a run started now would execute.
+    pub registry: Registry,
+    /// Where runs are started.
+    pub target: Arc<T>,
+    /// Runs.
+    pub runner: Arc<Runner<T>>,
+    /// Daemons.
+    pub daemons: Arc<Daemons<T>>,
+    /// Events.
+    pub events: Events,
+    /// What is shown.
+    pub board: Board,
+    /// The time of day.
+    pub clock: Clock,
+    /// Limits of units.
+    pub limits: Limits,
+    /// Cancelled when the service ends.
+    pub closing: CancellationToken,
+}
+
+impl<T: Target> Core<T> {
+    /// The time of day.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+}

@@ -1,0 +1,388 @@
+//! The service as others see it: what is, and commands on it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::act::Target;
+use crate::model::hash::UnitHash;
+use crate::model::history::{Cause, TriggerKind};
+use crate::model::id::{RunId, SourceName, UnitId};
+use crate::model::source::{Declared, Origin, SourceSpec};
+use crate::model::step::Generation;
+use crate::model::unit::Version;
+use crate::observe::Source;
+use crate::plan::params;
+use crate::record::{SourceRecord, StoreError, UnitRecord};
+
+use super::core::Core;
+use super::daemons::Health;
+use super::message::{Look, Message, PassOrder, Refusal, RefusalKind, Report};
+use super::runs::{Asked, StopReason, chain};
+use super::source_loop::SourceLoop;
+
+/// How long a service that starts is not ready because a first pass is not done (DESIGN 11).
+const READY_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A source as it was recorded, with its units.
+pub struct Recorded {
+    /// The source.
+    pub source: SourceRecord,
+    /// Its units, with the versions that are deployed.
+    pub units: Vec<(UnitRecord, Option<Arc<Version>>)>,
+    /// The generations of its units that are gone.
+    pub gone: HashMap<Arc<str>, Generation>,
+}
+
+/// What becomes of a source that was recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Follow,
+    Discard,
+}
+
+type Opener<T> = Box<dyn Fn(&Handle<T>, Recorded, Start) + Send + Sync>;
+
+/// The running service. Cheap to clone.
+pub struct Handle<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    core: Arc<Core<T>>,
+    loops: RwLock<HashMap<SourceName, mpsc::UnboundedSender<Message>>>,
+    open: Opener<T>,
+    tasks: TaskTracker,
+    /// Held while a source is added, so that no two have one name.
+    adding: tokio::sync::Mutex<()>,
+    began: Instant,
+}
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// Options of a reconcile command.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reconcile {
+    /// Trust nothing that was known of the source's files.
+    pub rescan: bool,
+    /// Deploy again although nothing changed.
+    pub force: bool,
+    /// Remove units whatever the removal guard says.
+    pub allow_removals: bool,
+}
+
+/// What a command is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A source.
+    Source(SourceName),
+    /// A unit.
+    Unit(UnitId),
+}
+
+impl<T: Target> Handle<T> {
+    /// A service without sources; `open` makes the observer of one.
+    #[must_use]
+    pub fn new<S: Source>(
+        core: Arc<Core<T>>,
+        open: impl Fn(&SourceSpec) -> S + Send + Sync + 'static,
+    ) -> Self {
+        let open: Opener<T> = Box::new(move |handle, Recorded { source: record, units, gone }, start| {
+            let source = open(&record.spec);
+            let name = record.spec.name.clone();
+            let (outbox, inbox) = mpsc::unbounded_channel();
+            let core = Arc::clone(&handle.0.core);
+            let made = SourceLoop::new(core, source, record, units, gone, (outbox.clone(), inbox));
+            if start == Start::Discard {
+                handle.0.tasks.spawn(async move {
+                    if let Err(refusal) = made.discard().await {
+                        tracing::error!(
+                            "source {name} left the configuration, but its units stay: {refusal}"
+                        );
+                    }
+                });
+                return;
+            }
+            handle.0.loops.write().unwrap_or_else(PoisonError::into_inner).insert(name, outbox);
+            handle.0.tasks.spawn(made.run());
+        });
+        let loops = RwLock::new(HashMap::new());
+        let (tasks, adding) = (TaskTracker::new(), tokio::sync::Mutex::new(()));
+        Self(Arc::new(Inner { core, loops, open, tasks, adding, began: Instant::now() }))
+    }
+
+    /// The parts that the service is made of, for reading.
+    #[must_use]
+    pub fn core(&self) -> &Arc<Core<T>> {
+        &self.0.core
+    }
+
+    /// Starts the loop of a source, with what the store has of its units.
+    ///
+    /// The versions that are deployed are registered before anything is looked at.
+    pub fn start_source(&self, recorded: Recorded) {
+        for version in recorded.units.iter().filter_map(|(_, version)| version.as_ref()) {
+            self.0.core.registry.put(Arc::clone(version));
+        }
+        self.0.core.board.put_source(recorded.source.clone());
+        self.0.core.board.put_units(recorded.units.iter().map(|(record, _)| record.clone()));
+        (self.0.open)(self, recorded, Start::Follow);
+    }
+
+    /// Takes the units of a source away that nothing follows any more.
+    pub fn discard_source(&self, recorded: Recorded) {
+        (self.0.open)(self, recorded, Start::Discard);
+    }
+
+    /// What the store has of these sources.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn recorded(&self, sources: Vec<SourceRecord>) -> Result<Vec<Recorded>, StoreError> {
+        let store = &self.0.core.store;
+        let versions = store.deployed_versions().await?.into_iter();
+        let mut versions: HashMap<UnitId, Arc<Version>> =
+            versions.map(|version| (version.unit.clone(), Arc::new(version))).collect();
+        let mut units: HashMap<SourceName, Vec<_>> = HashMap::new();
+        for unit in store.units().await? {
+            let version = versions.remove(&unit.id);
+            units.entry(unit.id.source.clone()).or_default().push((unit, version));
+        }
+        let mut gone: HashMap<SourceName, HashMap<Arc<str>, Generation>> = HashMap::new();
+        for unit in store.removed_units().await? {
+            gone.entry(unit.id.source).or_default().insert(unit.id.key, unit.generation.next());
+        }
+        let with = |source: SourceRecord| Recorded {
+            units: units.remove(&source.spec.name).unwrap_or_default(),
+            gone: gone.remove(&source.spec.name).unwrap_or_default(),
+            source,
+        };
+        Ok(sources.into_iter().map(with).collect())
+    }
+
+    /// Takes in that a daemon fares differently.
+    pub fn report_health(&self, unit: &UnitId, health: Health) {
+        let loops = self.0.loops.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outbox) = loops.get(&unit.source) {
+            // The loop is gone only when its source is.
+            let _ = outbox.send(Message::Health(Arc::clone(&unit.key), health));
+        }
+    }
+
+    /// Adds a source by command; it is kept in the store. Answers when its first pass is done.
+    ///
+    /// # Errors
+    /// There is a source of this name, or the store cannot keep it.
+    pub async fn add_source(&self, spec: SourceSpec) -> Result<Report, Refusal> {
+        let name = spec.name.clone();
+        let adding = self.0.adding.lock().await;
+        if let Some(known) = self.0.core.board.source(&name) {
+            let from = match known.declared {
+                Declared::File => "in the configuration file",
+                Declared::Command => "by an earlier command",
+            };
+            return Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("source {name} is declared already, {from}"),
+            ));
+        }
+        let record = SourceRecord::new(spec, Declared::Command);
+        self.0.core.store.put_source(&record).await.map_err(|error| failed(&error))?;
+        for recorded in self.recorded(vec![record]).await.map_err(|error| failed(&error))? {
+            self.start_source(recorded);
+        }
+        drop(adding);
+        let order = PassOrder::new(Cause::new(TriggerKind::Command, "source add"), Look::Full);
+        self.ask(&name, |reply| Message::Pass(order, reply)).await
+    }
+
+    /// Removes a source that was added by command, with all its units.
+    ///
+    /// # Errors
+    /// There is none of this name, or the configuration file has it.
+    pub async fn remove_source(&self, name: &SourceName) -> Result<Report, Refusal> {
+        let Some(known) = self.0.core.board.source(name) else { return Err(no_source(name.as_str())) };
+        if known.declared == Declared::File {
+            let message = format!("source {name} is declared in the configuration file");
+            return Err(Refusal::new(RefusalKind::Conflict, message).hint(format!(
+                "delete the entry `- name: {name}` below `sources:` and start kindling again"
+            )));
+        }
+        self.prune(name).await
+    }
+
+    /// Takes a source away with all its units.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn prune(&self, name: &SourceName) -> Result<Report, Refusal> {
+        let report = self.ask(name, Message::Prune).await?;
+        self.0.loops.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        Ok(report)
+    }
+
+    /// One pass now; answers when it and all steps that it began are over.
+    ///
+    /// # Errors
+    /// The source cannot be observed, a guard stops it, or it is suspended.
+    pub async fn reconcile(&self, subject: &Subject, options: Reconcile) -> Result<Report, Refusal> {
+        let look = if options.rescan { Look::Rescan } else { Look::Full };
+        let order = PassOrder {
+            force: options.force,
+            allow_removals: options.allow_removals,
+            unit: subject.unit().map(|unit| Arc::clone(&unit.key)),
+            ..PassOrder::new(Cause::new(TriggerKind::Command, "reconcile"), look)
+        };
+        self.ask(subject.source(), |reply| Message::Pass(order, reply)).await
+    }
+
+    /// Answers when all that was on disk at the call is decided and every step is over. A repository is not fetched:
+    /// what it has and nobody announced is not waited for.
+    ///
+    /// # Errors
+    /// The source cannot be observed, or it is suspended.
+    pub async fn settle(&self, subject: &Subject) -> Result<Report, Refusal> {
+        let origin = self.0.core.board.source(subject.source()).map(|source| source.spec.origin.clone());
+        let look = if matches!(origin, Some(Origin::Local(_))) { Look::Full } else { Look::Away };
+        let order = PassOrder::new(Cause::new(TriggerKind::Command, "wait"), look);
+        self.ask(subject.source(), |reply| Message::Pass(order, reply)).await
+    }
+
+    /// What a pass would do.
+    ///
+    /// # Errors
+    /// The source cannot be observed.
+    pub async fn diff(&self, source: &SourceName) -> Result<Report, Refusal> {
+        let order =
+            PassOrder { dry: true, ..PassOrder::new(Cause::new(TriggerKind::Command, "diff"), Look::Full) };
+        self.ask(source, |reply| Message::Pass(order, reply)).await
+    }
+
+    /// Deploys an earlier version of a unit and holds the one that is desired.
+    ///
+    /// # Errors
+    /// There is no such unit or version.
+    pub async fn roll_back(&self, unit: &UnitId, to: Option<UnitHash>) -> Result<Report, Refusal> {
+        let key = Arc::clone(&unit.key);
+        self.ask(&unit.source, |reply| Message::RollBack { key, to, reply }).await
+    }
+
+    /// Stops changes.
+    ///
+    /// # Errors
+    /// There is no such source or unit.
+    pub async fn suspend(&self, subject: &Subject, reason: String) -> Result<Report, Refusal> {
+        let key = subject.unit().map(|unit| Arc::clone(&unit.key));
+        self.ask(subject.source(), |reply| Message::Suspend { key, reason, reply }).await
+    }
+
+    /// Allows changes again and lifts a hold; answers after a pass.
+    ///
+    /// # Errors
+    /// There is no such source or unit.
+    pub async fn resume(&self, subject: &Subject) -> Result<Report, Refusal> {
+        let key = subject.unit().map(|unit| Arc::clone(&unit.key));
+        self.ask(subject.source(), |reply| Message::Resume { key, reply }).await
+    }
+
+    /// Starts a run of a task's registered version. `input` is JSON text.
+    ///
+    /// # Errors
+    /// The task is not registered, is a daemon, or its parameters do not fit.
+    pub async fn run(
+        &self,
+        task: &UnitId,
+        given: &BTreeMap<String, String>,
+        input: String,
+    ) -> Result<Asked, Refusal> {
+        let Some(version) = self.0.core.registry.get(task) else {
+            let message = format!("task {task} is not registered");
+            return Err(Refusal::new(RefusalKind::Conflict, message).hint(format!("kindling why {task}")));
+        };
+        if version.spec.is_daemon() {
+            let message = format!("task {task} is a daemon: kindling runs it itself");
+            return Err(Refusal::new(RefusalKind::Conflict, message).hint(format!("kindling logs {task}")));
+        }
+        let values = params::resolve(&version.spec, given)
+            .map_err(|problems| Refusal::new(RefusalKind::Invalid, problems.join("; ")))?;
+        self.0.core.runner.start(version, values, input, "manual").await.map_err(|error| failed(&error))
+    }
+
+    /// Ends a run.
+    ///
+    /// # Errors
+    /// It is over already.
+    pub fn cancel(&self, run: &RunId) -> Result<(), Refusal> {
+        if self.0.core.runner.stop(run, StopReason::Cancelled) {
+            return Ok(());
+        }
+        Err(Refusal::new(RefusalKind::Conflict, format!("run {run} is over")))
+    }
+
+    /// Why the service is not ready; `None` when it is.
+    pub async fn not_ready(&self) -> Option<String> {
+        if let Err(error) = self.0.core.store.check_writable().await {
+            return Some(chain(&error));
+        }
+        let waits = |source: &Arc<SourceRecord>| {
+            source.suspended.is_none() && !self.0.core.board.is_looked_at(&source.spec.name)
+        };
+        let first = self.0.core.board.sources().into_iter().find(waits)?;
+        (self.0.began.elapsed() < READY_AFTER)
+            .then(|| format!("the first pass of source {} is not done", first.spec.name))
+    }
+
+    /// Ends all loops, daemons and runs, in this order, and waits for each.
+    pub async fn close(&self) {
+        self.0.core.closing.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.core.daemons.close().await;
+        self.0.core.runner.close().await;
+    }
+
+    async fn ask(
+        &self,
+        source: &SourceName,
+        message: impl FnOnce(oneshot::Sender<Result<Report, Refusal>>) -> Message,
+    ) -> Result<Report, Refusal> {
+        let outbox = self.0.loops.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned();
+        let Some(outbox) = outbox else { return Err(no_source(source.as_str())) };
+        let (reply, answer) = oneshot::channel();
+        outbox.send(message(reply)).map_err(|_| Refusal::closing())?;
+        answer.await.unwrap_or_else(|_| Err(Refusal::closing()))
+    }
+}
+
+impl Subject {
+    /// The source that it is about.
+    #[must_use]
+    pub fn source(&self) -> &SourceName {
+        match self {
+            Self::Source(source) => source,
+            Self::Unit(unit) => &unit.source,
+        }
+    }
+
+    /// The unit that it is about.
+    #[must_use]
+    pub fn unit(&self) -> Option<&UnitId> {
+        match self {
+            Self::Source(_) => None,
+            Self::Unit(unit) => Some(unit),
+        }
+    }
+}
+
+fn no_source(name: &str) -> Refusal {
+    Refusal::new(RefusalKind::NotFound, format!("there is no source {name}")).hint("kindling get sources")
+}
+
+fn failed(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(RefusalKind::Failed, chain(error))
+}

@@ -1,0 +1,175 @@
+//! What a source's loop is asked to do, and what it answers.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::model::hash::UnitHash;
+use crate::model::history::Cause;
+use crate::model::id::UnitId;
+use crate::model::problem::Problem;
+use crate::model::step::Step;
+
+use super::daemons::{Health, Settled};
+
+/// A message to a source's loop.
+pub enum Message {
+    /// Make a pass now.
+    Pass(PassOrder, oneshot::Sender<Result<Report, Refusal>>),
+    /// Put an earlier version of a unit back and hold the one that is desired.
+    RollBack {
+        /// The unit's key.
+        key: Arc<str>,
+        /// The version; `None` for the one before.
+        to: Option<UnitHash>,
+        /// The answer.
+        reply: oneshot::Sender<Result<Report, Refusal>>,
+    },
+    /// Stop changes to the source or a unit of it.
+    Suspend {
+        /// The unit's key; `None` for the source.
+        key: Option<Arc<str>>,
+        /// Why.
+        reason: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<Report, Refusal>>,
+    },
+    /// Allow changes again and lift a hold.
+    Resume {
+        /// The unit's key; `None` for the source.
+        key: Option<Arc<str>>,
+        /// The answer.
+        reply: oneshot::Sender<Result<Report, Refusal>>,
+    },
+    /// Take every unit away and end.
+    Prune(oneshot::Sender<Result<Report, Refusal>>),
+    /// A daemon fares differently.
+    Health(Arc<str>, Health),
+    /// A step that took its time is over.
+    Settled(Box<Doing>, Settled),
+}
+
+/// What a pass is to do.
+#[derive(Clone, Debug)]
+pub struct PassOrder {
+    /// What woke it.
+    pub cause: Cause,
+    /// How closely to look.
+    pub look: Look,
+    /// Only decide, change nothing.
+    pub dry: bool,
+    /// The unit to deploy although nothing changed; see `force`.
+    pub unit: Option<Arc<str>>,
+    /// Deploy `unit`, or every unit, although nothing changed.
+    pub force: bool,
+    /// Remove units whatever the removal guard says.
+    pub allow_removals: bool,
+}
+
+/// How closely a pass looks at its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    /// Not at all: only units that wait for something.
+    Away,
+    /// Where file events pointed.
+    Hinted,
+    /// At everything.
+    Full,
+    /// At everything, trusting nothing that was known.
+    Rescan,
+}
+
+impl PassOrder {
+    /// A pass that only follows its source.
+    #[must_use]
+    pub fn new(cause: Cause, look: Look) -> Self {
+        Self { cause, look, dry: false, unit: None, force: false, allow_removals: false }
+    }
+}
+
+/// What a pass did, or would do.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Every step but those that find nothing to do.
+    pub steps: Vec<Done>,
+    /// Units that are broken, with what is wrong.
+    pub problems: Vec<(UnitId, Vec<Problem>)>,
+    /// Units that are not ready now, with one sentence each.
+    pub unready: Vec<(String, String)>,
+}
+
+/// A step with its end.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// The step.
+    pub step: Step,
+    /// Why it failed; `None` where it did not, or is under way.
+    pub error: Option<String>,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Whose fault it is.
+    pub kind: RefusalKind,
+    /// What is not so.
+    pub message: String,
+    /// The next command, where there is one.
+    pub hint: Option<String>,
+}
+
+/// Whose fault a refusal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// What was named does not exist.
+    NotFound,
+    /// It cannot be done as things stand.
+    Conflict,
+    /// What was given is wrong.
+    Invalid,
+    /// The source, the disk or the service failed.
+    Failed,
+}
+
+impl Refusal {
+    /// A refusal without a hint.
+    #[must_use]
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// Adds the next command.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The service ends.
+    #[must_use]
+    pub fn closing() -> Self {
+        Self::new(RefusalKind::Failed, "the service is ending")
+    }
+}
+
+/// A step under way, with all that its row of history needs.
+#[derive(Clone, Debug)]
+pub struct Doing {
+    /// The step.
+    pub step: Step,
+    /// The version to deploy; `None` for a removal.
+    pub version: Option<Arc<crate::model::unit::Version>>,
+    /// What woke the pass.
+    pub cause: Cause,
+    /// The commit of the pass.
+    pub revision: Option<crate::model::source::Revision>,
+    /// Whether the branch had been rewritten.
+    pub rewritten: bool,
+    /// How long each phase took so far.
+    pub phases: crate::model::history::Phases,
+    /// When the step began.
+    pub began: tokio::time::Instant,
+    /// A hold that takes effect with the step.
+    pub hold: Option<crate::record::Hold>,
+}

@@ -1,0 +1,22 @@
+//! The loop: what is marked dirty, the pass, runs and daemons, what is shown.
+//!
+//! An event wakes a pass and never tells it what to do; start, poll, file event and command are one code path.
+
+pub mod board;
+pub mod core;
+pub mod daemons;
+pub mod events;
+pub mod handle;
+pub mod message;
+pub mod runs;
+pub mod window;
+
+mod command;
+mod outcome;
+mod pass;
+mod perform;
+mod source_loop;
+mod status;
+
+pub use source_loop::SourceLoop;
+pub use status::unready;

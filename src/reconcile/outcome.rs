@@ -1,0 +1,583 @@
+//! Records what a pass came to, and reports it: one transaction, then the board, the events and the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::act::Target;
+use crate::model::condition::{ConditionStatus, ConditionType};
+use crate::model::event::{Event, EventType};
+use crate::model::history::{HistoryRow, Outcome};
+use crate::model::id::UnitId;
+use crate::model::problem::Problem;
+use crate::model::step::{Action, Rule, Step};
+use crate::model::time::Timestamp;
+use crate::model::unit::Version;
+use crate::observe::{self, ObserveError, Source};
+use crate::plan::{backoff, diff};
+use crate::record::{HeldBy, Hold, Recording, UnitRecord};
+
+use super::daemons::{Health, Settled};
+use super::message::{Doing, Look, PassOrder, Refusal, RefusalKind};
+use super::perform::Acted;
+use super::runs::chain;
+use super::source_loop::{SourceLoop, Unit, chance};
+use super::status;
+
+/// Time between two attempts to record while the store cannot be written.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// A step that is over.
+pub(super) struct Finished {
+    pub doing: Doing,
+    pub outcome: Outcome,
+    pub error: Option<String>,
+}
+
+/// Everything that one recording changes, before it is recorded.
+#[derive(Default)]
+struct Draft {
+    units: Vec<Unit>,
+    removed: Vec<UnitId>,
+    history: Vec<HistoryRow>,
+    events: Vec<Event>,
+    versions: Vec<Arc<Version>>,
+    lines: Vec<String>,
+}
+
+impl Draft {
+    fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.removed.is_empty() && self.events.is_empty() && self.history.is_empty()
+    }
+}
+
+impl<S: Source, T: Target> SourceLoop<S, T> {
+    /// Records what a pass did; `observed` says that it looked at its source. Gives back the units whose step failed.
+    pub(super) async fn record_pass(
+        &mut self,
+        order: &PassOrder,
+        acted: Acted,
+        observed: bool,
+    ) -> Result<Vec<(UnitId, String)>, Refusal> {
+        let mut draft = Draft::default();
+        let failed = acted
+            .finished
+            .iter()
+            .filter_map(|done| done.error.clone().map(|error| (done.doing.step.unit.clone(), error)))
+            .collect();
+        for finished in acted.finished {
+            self.draft_finished(finished, &mut draft);
+        }
+        for (key, problems) in acted.broken {
+            self.draft_broken(&key, problems, &mut draft);
+        }
+        for step in acted.noops {
+            self.draft_noop(&step, &mut draft);
+        }
+        for doing in acted.begun {
+            self.draft_begun(&doing, &mut draft);
+        }
+        let mut source_changed = observed && self.note_observed(order, &mut draft);
+        source_changed |= self.note_deployed(&draft);
+        if observed && !source_changed && draft.is_empty() {
+            self.count_pass().await?;
+        } else {
+            self.commit(draft, source_changed).await?;
+        }
+        Ok(failed)
+    }
+
+    /// Records the end of a step that took its time.
+    pub(super) async fn settled(&mut self, doing: Doing, settled: Settled) {
+        let key = Arc::clone(&doing.step.unit.key);
+        let current = self.units.get(&key).and_then(|unit| unit.busy);
+        let is_current = current.is_some_and(|(generation, _)| generation == doing.step.generation);
+        if let Some(unit) = self.units.get_mut(&key).filter(|_| is_current) {
+            unit.busy = None;
+        }
+        let (outcome, error) = match settled {
+            Settled::Started | Settled::Stopped => (Outcome::Succeeded, None),
+            Settled::Superseded => (Outcome::Superseded, None),
+            Settled::Failed(why) => (Outcome::Failed, Some(why)),
+        };
+        let mut draft = Draft::default();
+        if outcome == Outcome::Failed && is_current {
+            self.bring_back(&doing);
+        }
+        self.draft_finished(Finished { doing, outcome, error }, &mut draft);
+        // A failed write is told and made up for by the pass that follows it.
+        let _ = self.commit(draft, false).await;
+        // What became desired, or went away, while the step was under way is decided now.
+        self.undecided.insert(key);
+        self.pass_after(Duration::ZERO, Look::Away);
+    }
+
+    /// A daemon's new version could not be started: the last good one runs again.
+    fn bring_back(&mut self, doing: &Doing) {
+        let Some(old) = self.units.get(&doing.step.unit.key).and_then(|unit| unit.version.clone()) else {
+            return;
+        };
+        self.core.registry.put(Arc::clone(&old));
+        if old.spec.is_daemon() {
+            drop(self.core.daemons.set(&doing.step.unit, Some(old), doing.step.generation));
+        }
+    }
+
+    /// Records that a daemon fares differently.
+    pub(super) async fn health(&mut self, key: &Arc<str>, health: &Health) {
+        let now = self.core.now();
+        let Some(unit) = self.units.get(key) else { return };
+        let mut unit = Unit { record: unit.record.clone(), version: unit.version.clone(), busy: unit.busy };
+        if !status::set_health(&mut unit.record.conditions, health, now) {
+            return;
+        }
+        let mut draft = Draft::default();
+        match health {
+            Health::Running => {}
+            Health::Waiting(how) => draft.lines.push(format!("daemon {}: {how}", unit.record.id)),
+            Health::CrashLoop(how) => {
+                draft.lines.push(format!("daemon {} is in a crash loop: {how}", unit.record.id));
+            }
+            Health::Ended { how, .. } => {
+                draft.lines.push(format!("daemon {} stays ended: {how}", unit.record.id));
+            }
+        }
+        draft.units.push(unit);
+        // A failed write is made up for by the next one: health is told again at every change.
+        let _ = self.commit(draft, false).await;
+    }
+
+    fn next_state(&self, id: &UnitId) -> Unit {
+        match self.units.get(&id.key) {
+            Some(unit) => {
+                Unit { record: unit.record.clone(), version: unit.version.clone(), busy: unit.busy }
+            }
+            None => {
+                let name = id.key.rsplit('/').next().unwrap_or_default();
+                let generation = self.gone.get(&id.key).copied().unwrap_or_default();
+                let record = UnitRecord { generation, ..UnitRecord::new(id.clone(), name, self.core.now()) };
+                Unit { record, version: None, busy: None }
+            }
+        }
+    }
+
+    fn draft_finished(&self, finished: Finished, draft: &mut Draft) {
+        let Finished { mut doing, outcome, error } = finished;
+        let now = self.core.now();
+        let mut unit = self.next_state(&doing.step.unit);
+        begin_at(&mut doing, unit.version.as_deref());
+        draft.history.push(history_row(&doing, outcome, error.as_deref(), now));
+        match outcome {
+            Outcome::Succeeded if doing.step.action == Action::Remove => {
+                draft.removed.push(doing.step.unit.clone());
+                draft.events.push(self.event(
+                    EventType::UnitRemoved,
+                    &doing.step.unit,
+                    None,
+                    "removed".into(),
+                ));
+                draft.lines.push(format!("task/{} removed", doing.step.unit.key));
+                return;
+            }
+            Outcome::Succeeded => self.draft_live(&doing, &mut unit, draft),
+            Outcome::Superseded => {}
+            Outcome::Failed => {
+                self.draft_failed(&doing, &mut unit, error.as_deref().unwrap_or_default(), draft);
+            }
+        }
+        status::settle(&mut unit.record, unit.busy.is_some(), error.as_deref(), now);
+        draft.units.push(unit);
+    }
+
+    /// The new version is live.
+    fn draft_live(&self, doing: &Doing, unit: &mut Unit, draft: &mut Draft) {
+        let Some(version) = &doing.version else { return };
+        let step = &doing.step;
+        let known = unit.record.deployed.is_some();
+        let record = &mut unit.record;
+        record.name.clone_from(&version.spec.name);
+        if step.rule == Rule::Rollback {
+            record.hold.clone_from(&doing.hold);
+            record.pinned = doing.hold.as_ref().map(|_| version.hash);
+        } else {
+            // A newer step knows better what is desired.
+            if unit.busy.is_none() {
+                record.desired = Some(version.hash);
+            }
+            record.pinned = None;
+            record.hold = None;
+        }
+        (record.attempted, record.deployed) = (Some(version.hash), Some(version.hash));
+        record.deployed_revision.clone_from(&version.revision);
+        note_step(record, step);
+        (record.failures, record.retry_at) = (0, None);
+        record.problems.clear();
+        record.updated_at = self.core.now();
+        if !version.spec.is_daemon() {
+            record.conditions.clear(ConditionType::Healthy);
+        }
+        unit.version = Some(Arc::clone(version));
+        draft.versions.push(Arc::clone(version));
+        let (kind, word) = if known {
+            (EventType::UnitUpdated, "updated")
+        } else {
+            (EventType::UnitRegistered, "registered")
+        };
+        draft.events.push(self.event(kind, &step.unit, Some(version.hash), word.into()));
+        let source = &self.record.spec.name;
+        let rewritten = if doing.rewritten { " rewritten=true" } else { "" };
+        let hash = version.hash.short();
+        draft.lines.push(format!("task/{} {word} (hash: {hash}) source={source}{rewritten}", step.unit.key));
+    }
+
+    fn draft_failed(&self, doing: &Doing, unit: &mut Unit, error: &str, draft: &mut Draft) {
+        let record = &mut unit.record;
+        record.attempted = doing.step.to;
+        note_step(record, &doing.step);
+        record.failures = record.failures.saturating_add(1);
+        record.retry_at = Some(self.core.now().plus(backoff::delay(record.failures, chance())));
+        record.updated_at = self.core.now();
+        draft.events.push(self.event(
+            EventType::UnitFailed,
+            &doing.step.unit,
+            doing.step.to,
+            error.to_owned(),
+        ));
+        draft.lines.push(failure_line(record, error));
+    }
+
+    fn draft_begun(&self, doing: &Doing, draft: &mut Draft) {
+        let mut unit = self.next_state(&doing.step.unit);
+        unit.record.attempted = doing.step.to;
+        unit.record.generation = unit.record.generation.max(doing.step.generation);
+        if doing.step.rule != Rule::Rollback {
+            unit.record.desired = doing.step.to;
+        }
+        unit.record.problems.clear();
+        status::settle(&mut unit.record, true, None, self.core.now());
+        draft.units.push(unit);
+    }
+
+    fn draft_broken(&self, key: &Arc<str>, problems: Vec<Problem>, draft: &mut Draft) {
+        let id = self.unit_id(key);
+        let mut unit = self.next_state(&id);
+        if unit.record.problems == problems && self.units.contains_key(key) {
+            return;
+        }
+        let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        unit.record.desired = None;
+        (unit.record.failures, unit.record.retry_at) = (0, None);
+        unit.record.problems = problems;
+        unit.record.updated_at = self.core.now();
+        status::settle(&mut unit.record, unit.busy.is_some(), None, self.core.now());
+        draft.events.push(self.event(EventType::UnitFailed, &id, unit.record.deployed, message.clone()));
+        draft.lines.push(failure_line(&unit.record, &message));
+        draft.units.push(unit);
+    }
+
+    /// Nothing is done, but what is desired, and why nothing is done, may have changed.
+    fn draft_noop(&self, step: &Step, draft: &mut Draft) {
+        let mut unit = self.next_state(&step.unit);
+        if step.to.is_none() && unit.version.is_none() && step.rule == Rule::Same && unit.busy.is_none() {
+            // A broken unit that was never deployed and is gone now.
+            draft.removed.push(step.unit.clone());
+            return;
+        }
+        let before = unit.record.clone();
+        unit.record.desired = step.to;
+        if unit.record.hold.as_ref().is_some_and(|hold| Some(hold.hash) != step.to) && step.rule == Rule::Same
+        {
+            (unit.record.hold, unit.record.pinned) = (None, None);
+        }
+        if matches!(step.rule, Rule::Held | Rule::Suspended) || !before.problems.is_empty() {
+            (unit.record.action, unit.record.rule) = (Some(step.action), Some(step.rule));
+            unit.record.reason.clone_from(&step.reason);
+        }
+        unit.record.problems.clear();
+        if !matches!(step.rule, Rule::BackingOff | Rule::InProgress) {
+            (unit.record.failures, unit.record.retry_at) = (0, None);
+        }
+        status::settle(&mut unit.record, unit.busy.is_some(), None, self.core.now());
+        if unit.record != before {
+            if !before.problems.is_empty() && step.rule == Rule::Same {
+                let hash = unit.record.deployed.map(|hash| hash.short()).unwrap_or_default();
+                draft.lines.push(format!("task/{} is well again (hash: {hash})", step.unit.key));
+            }
+            unit.record.updated_at = self.core.now();
+            draft.units.push(unit);
+        }
+    }
+
+    /// Notes on the source what this pass saw; gives back whether its row changes.
+    fn note_observed(&mut self, order: &PassOrder, draft: &mut Draft) -> bool {
+        let now = self.core.now();
+        let before = self.record.state();
+        if order.look > Look::Hinted {
+            self.record.last_fetch_at = Some(now);
+        }
+        let problems: Vec<String> =
+            self.catalog.homeless_problems().iter().map(ToString::to_string).collect();
+        let warning = self.source.as_ref().and_then(Source::warning);
+        self.needs_person = false;
+        let conditions = &mut self.record.conditions;
+        if let Some(problem) = problems.first() {
+            conditions.set(now, ConditionType::Ready, ConditionStatus::False, "InvalidManifest", problem);
+        } else {
+            let message = warning.unwrap_or_else(|| "it was read whole".into());
+            conditions.set(now, ConditionType::Ready, ConditionStatus::True, "Observed", &message);
+        }
+        conditions.clear(ConditionType::Stalled);
+        conditions.clear(ConditionType::Reconciling);
+        let revisions = &mut self.record.revisions;
+        let moved = revisions.seen != self.revision;
+        (revisions.seen, revisions.attempted) = (self.revision.clone(), self.revision.clone());
+        if let Some(revision) = self.revision.clone().filter(|_| moved) {
+            let message = if self.rewritten { "the branch was rewritten" } else { "a new commit" };
+            draft.events.push(Event {
+                at: now,
+                kind: EventType::SourceChanged,
+                source: self.record.spec.name.clone(),
+                unit: None,
+                hash: None,
+                revision: Some(revision.clone()),
+                message: message.into(),
+            });
+        }
+        let after = self.record.state();
+        crate::record::SourceState { last_fetch_at: after.last_fetch_at, ..before } != after
+    }
+
+    /// The revision counts as deployed once what it asks for is live of every unit; gives back whether that changed.
+    fn note_deployed(&mut self, draft: &Draft) -> bool {
+        if !self.first_pass_done || self.record.revisions.deployed == self.revision {
+            return false;
+        }
+        let is_live = |record: &UnitRecord| record.problems.is_empty() && record.desired == record.deployed;
+        let drafted = |unit: &Unit| {
+            draft.units.iter().any(|other| other.record.id == unit.record.id)
+                || draft.removed.contains(&unit.record.id)
+        };
+        let all = draft.units.iter().all(|unit| is_live(&unit.record))
+            && self
+                .units
+                .values()
+                .all(|unit| (is_live(&unit.record) && unit.busy.is_none()) || drafted(unit));
+        if all {
+            self.record.revisions.deployed = self.revision.clone();
+        }
+        all
+    }
+
+    /// Writes a draft, then shows it.
+    async fn commit(&mut self, draft: Draft, source_changed: bool) -> Result<(), Refusal> {
+        let now = self.core.now();
+        if draft.is_empty() && !source_changed {
+            return Ok(());
+        }
+        let recording = Recording {
+            source: Some(self.record.state()),
+            removed: draft.removed.clone(),
+            units: draft.units.iter().map(|unit| unit.record.clone()).collect(),
+            versions: draft.versions.iter().map(|version| (**version).clone()).collect(),
+            history: draft.history,
+            events: draft.events.clone(),
+            ..Recording::new(now)
+        };
+        if let Err(error) = self.core.store.commit(recording).await {
+            return Err(self.store_failed(&draft.units, &chain(&error)));
+        }
+        self.core.board.put_units(draft.units.iter().map(|unit| unit.record.clone()));
+        self.core.board.remove_units(&draft.removed);
+        self.core.board.put_source(self.record.clone());
+        for unit in draft.units {
+            self.units.insert(Arc::clone(&unit.record.id.key), unit);
+        }
+        for gone in &draft.removed {
+            if let Some(unit) = self.units.remove(&gone.key) {
+                self.gone.insert(Arc::clone(&gone.key), unit.record.generation.next());
+            }
+        }
+        self.update_retry();
+        draft.lines.iter().for_each(|line| tracing::info!("{line}"));
+        self.core.events.publish(draft.events);
+        Ok(())
+    }
+
+    /// A pass that found nothing writes one counter and no rows.
+    async fn count_pass(&mut self) -> Result<(), Refusal> {
+        if let Err(error) = self.core.store.count_pass(&self.record.spec.name).await {
+            return Err(self.store_failed(&[], &chain(&error)));
+        }
+        self.record.passes += 1;
+        self.core.board.put_source(self.record.clone());
+        Ok(())
+    }
+
+    /// Nothing of this pass is recorded: its units are tried again, and the source says why.
+    fn store_failed(&mut self, units: &[Unit], why: &str) -> Refusal {
+        let now = self.core.now();
+        let again = now.plus(STORE_RETRY);
+        for unit in units {
+            if let Some(known) = self.units.get_mut(&unit.record.id.key) {
+                known.record.retry_at = Some(again);
+            } else {
+                self.undecided.insert(Arc::clone(&unit.record.id.key));
+            }
+        }
+        let conditions = &mut self.record.conditions;
+        if conditions.set(now, ConditionType::Ready, ConditionStatus::False, "StoreUnwritable", why) {
+            tracing::error!("source {}: {why}", self.record.spec.name);
+        }
+        self.core.board.put_source(self.record.clone());
+        self.update_retry();
+        self.pass_after(STORE_RETRY, Look::Hinted);
+        Refusal::new(RefusalKind::Failed, why)
+    }
+
+    /// Files could not be read, or what was read could not be kept: what depends on them is looked at again.
+    pub(super) async fn read_failed(&mut self, error: &ObserveError) -> Refusal {
+        if error.reason == observe::STORE_FAILED {
+            return self.store_failed(&[], &chain(error));
+        }
+        self.source_failed(error).await
+    }
+
+    /// The source could not be observed: its units stay as they are, and it says why.
+    pub(super) async fn source_failed(&mut self, error: &ObserveError) -> Refusal {
+        let (now, why) = (self.core.now(), chain(error));
+        self.needs_person = error.stalled;
+        self.look_failed = true;
+        let conditions = &mut self.record.conditions;
+        let changed = conditions.set(now, ConditionType::Ready, ConditionStatus::False, error.reason, &why);
+        let other = if error.stalled {
+            (ConditionType::Stalled, ConditionType::Reconciling)
+        } else {
+            (ConditionType::Reconciling, ConditionType::Stalled)
+        };
+        conditions.set(now, other.0, ConditionStatus::True, error.reason, &why);
+        conditions.clear(other.1);
+        if changed {
+            self.tell_source_failed(&why).await;
+        }
+        let units = self.units.len();
+        let still = if units == 0 { String::new() } else { format!(" (its {units} units stay as they are)") };
+        Refusal::new(RefusalKind::Failed, format!("{why}{still}"))
+    }
+
+    /// The pass would remove too much: nothing is done until a person agrees.
+    pub(super) async fn stall_on_removals(&mut self, gone: &[UnitId]) -> Refusal {
+        let now = self.core.now();
+        let shown: Vec<String> = gone.iter().take(10).map(ToString::to_string).collect();
+        let more = gone.len().saturating_sub(shown.len());
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let why = format!("this would remove {} units: {}{more}", gone.len(), shown.join(", "));
+        let mut changed = false;
+        for (kind, so) in
+            [(ConditionType::Ready, ConditionStatus::False), (ConditionType::Stalled, ConditionStatus::True)]
+        {
+            changed |= self.record.conditions.set(now, kind, so, "RemovalGuard", &why);
+        }
+        if changed {
+            self.tell_source_failed(&why).await;
+        }
+        let name = &self.record.spec.name;
+        Refusal::new(RefusalKind::Conflict, why).hint(format!("kindling reconcile {name} --allow-removals"))
+    }
+
+    async fn tell_source_failed(&mut self, why: &str) {
+        let event = Event {
+            at: self.core.now(),
+            kind: EventType::SourceFailed,
+            source: self.record.spec.name.clone(),
+            unit: None,
+            hash: None,
+            revision: self.revision.clone(),
+            message: why.to_owned(),
+        };
+        tracing::warn!("source {}: {why}", self.record.spec.name);
+        let draft = Draft { events: vec![event], ..Draft::default() };
+        // Where the store fails too, `commit` says so.
+        let _ = self.commit(draft, true).await;
+        self.core.board.put_source(self.record.clone());
+    }
+
+    fn event(
+        &self,
+        kind: EventType,
+        unit: &UnitId,
+        hash: Option<crate::model::hash::UnitHash>,
+        message: String,
+    ) -> Event {
+        Event {
+            at: self.core.now(),
+            kind,
+            source: self.record.spec.name.clone(),
+            unit: Some(unit.clone()),
+            hash,
+            revision: self.revision.clone(),
+            message,
+        }
+    }
+
+    /// A hold on what is desired now, for a rollback.
+    pub(super) fn hold_for(&self, record: &UnitRecord) -> Option<Hold> {
+        let hash = record.desired.or(record.deployed)?;
+        Some(Hold {
+            hash,
+            by: HeldBy::User,
+            reason: "rolled back by a person".into(),
+            since: self.core.now(),
+        })
+    }
+}
+
+/// A step that was decided while another one was under way begins where that one ended.
+fn begin_at(doing: &mut Doing, deployed: Option<&Version>) {
+    let from = deployed.map(|version| version.hash);
+    if doing.step.from != from {
+        let new = doing.version.as_ref().map_or(&[][..], |version| &version.files);
+        doing.step.files = diff::files(deployed.map_or(&[][..], |version| &version.files), new);
+        doing.step.from = from;
+    }
+}
+
+fn note_step(record: &mut UnitRecord, step: &Step) {
+    record.generation = record.generation.max(step.generation);
+    (record.action, record.rule) = (Some(step.action), Some(step.rule));
+    record.reason.clone_from(&step.reason);
+}
+
+fn failure_line(record: &UnitRecord, error: &str) -> String {
+    let still = record.deployed.map(|hash| format!(" (still running {})", hash.short())).unwrap_or_default();
+    format!("task/{} failed: {error}{still}", record.id.key)
+}
+
+fn history_row(doing: &Doing, outcome: Outcome, error: Option<&str>, now: Timestamp) -> HistoryRow {
+    let step = &doing.step;
+    let mut phases: Vec<(String, f64)> =
+        doing.phases.iter().map(|(name, took)| ((*name).to_owned(), took.as_secs_f64() * 1e3)).collect();
+    phases.push(("act".into(), doing.began.elapsed().as_secs_f64() * 1e3));
+    let proof = match (outcome, step.action, &doing.version) {
+        (Outcome::Succeeded, Action::Remove, _) => "gone",
+        (Outcome::Succeeded, _, Some(version)) if version.spec.is_daemon() => "process",
+        (Outcome::Succeeded, ..) => "registered",
+        _ => "",
+    };
+    HistoryRow {
+        unit: step.unit.clone(),
+        generation: step.generation,
+        cause: doing.cause.clone(),
+        revision: doing.revision.clone(),
+        rewritten: doing.rewritten,
+        from: step.from,
+        to: step.to,
+        action: step.action,
+        rule: step.rule,
+        reason: step.reason.clone(),
+        files: step.files.clone(),
+        phases,
+        outcome,
+        proof: proof.into(),
+        error: error.unwrap_or_default().to_owned(),
+        at: now,
+    }
+}

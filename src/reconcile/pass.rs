@@ -1,0 +1,343 @@
+//! The pass: observe, discover, resolve, hash, inspect, diff, decide, act, record, report (DESIGN 2).
+//!
+//! It is told nothing about what changed; it finds out. Observing happens in the source's loop, which hands the
+//! observation in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::act::Target;
+use crate::model::history::{Phases, TriggerKind};
+use crate::model::id::UnitId;
+use crate::model::path::RelPath;
+use crate::model::problem::{Problem, Reason};
+use crate::model::step::{Action, Step};
+use crate::model::tree::{Changes, Tree};
+use crate::model::unit::Version;
+use crate::observe::{Observation, ReadRefusal, Reading, Sink, Source, Want};
+use crate::plan::catalog::{Entry, Resolved};
+use crate::plan::decide::{self, Facts, Live};
+use crate::plan::discover::{self, FileRead, Input, Need, Reads, TASK_MANIFEST};
+use crate::plan::guard;
+
+use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
+use super::source_loop::SourceLoop;
+use crate::record::UnitRecord;
+
+/// Rounds of discovery before it is given up (DESIGN 2).
+const MOST_ROUNDS: usize = 16;
+/// Changed paths above which a discovery leaves the loop's own thread.
+const INLINE_PATHS: usize = 64;
+
+/// Time to the next look at a file that was being written while it was read.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What was decided about one unit.
+pub(super) struct Decision {
+    pub key: Arc<str>,
+    pub verdict: Verdict,
+}
+
+pub(super) enum Verdict {
+    /// Nothing but what the step says, with the version to deploy.
+    Step(Step, Option<Arc<Version>>),
+    /// The unit is broken; its last good version stays.
+    Broken(Vec<Problem>),
+}
+
+impl<S: Source, T: Target> SourceLoop<S, T> {
+    /// One pass. Without an observation only units are decided that wait for something.
+    pub(super) async fn pass(
+        &mut self,
+        order: &PassOrder,
+        looked: Option<(Observation, Duration)>,
+    ) -> Result<Report, Refusal> {
+        let mut phases: Phases = Vec::new();
+        let observed = looked.is_some();
+        if let Some((observation, took)) = looked {
+            phases.push(("observe", took));
+            let began = Instant::now();
+            self.take_in(observation).await?;
+            phases.push(("hash", began.elapsed()));
+        }
+        let began = Instant::now();
+        let decisions = self.decide_all(order);
+        phases.push(("decide", began.elapsed()));
+        if order.dry {
+            if !self.undecided.is_empty() {
+                // The look took in what would have woken a pass.
+                self.pass_after(Duration::ZERO, Look::Away);
+            }
+            return Ok(report_of(&self.record.spec.name, &decisions, &[]));
+        }
+        if let Some(gone) = self.needs_permission(order, &decisions) {
+            return Err(self.stall_on_removals(&gone).await);
+        }
+        let (done, decisions) = self.act(order, decisions, phases).await?;
+        let undecided = std::mem::take(&mut self.undecided);
+        self.undecided = undecided.iter().filter(|key| self.is_unread(key)).cloned().collect();
+        let recorded = self.record_pass(order, done, observed).await;
+        if recorded.is_err() {
+            self.undecided.extend(undecided);
+        }
+        Ok(report_of(&self.record.spec.name, &decisions, &recorded?))
+    }
+
+    /// Discovers, resolves and hashes what an observation changed; afterwards the catalog knows it.
+    async fn take_in(&mut self, observation: Observation) -> Result<(), Refusal> {
+        let Observation { tree, changes, revision, rewritten } = observation;
+        self.pending.add(changes);
+        if self.revision != revision {
+            self.rewritten = rewritten;
+        }
+        self.revision = revision;
+        if self.pending.is_none() {
+            self.first_pass_done = true;
+            return Ok(());
+        }
+        let mut reads = Reads::new();
+        for _ in 0..MOST_ROUNDS {
+            let round = self.discover(&tree, &mut reads).await?;
+            if round.needs.is_empty() {
+                self.learn(round);
+                return Ok(());
+            }
+            self.read(round.needs, &mut reads).await?;
+        }
+        Err(Refusal::new(
+            RefusalKind::Failed,
+            format!("the units were not found within {MOST_ROUNDS} rounds"),
+        ))
+    }
+
+    async fn discover(&mut self, tree: &Arc<Tree>, reads: &mut Reads) -> Result<discover::Round, Refusal> {
+        let large = match &self.pending {
+            Changes::All => true,
+            Changes::Paths(paths) => paths.len() > INLINE_PATHS,
+        };
+        if !large {
+            let (changes, catalog, limits) = (&self.pending, &self.catalog, &self.core.limits);
+            return Ok(discover::discover(&Input { tree, changes, catalog, limits }, reads));
+        }
+        let (tree, changes) = (Arc::clone(tree), self.pending.clone());
+        let (catalog, limits) = (std::mem::take(&mut self.catalog), self.core.limits.clone());
+        let known = std::mem::take(reads);
+        let work = tokio::task::spawn_blocking(move || {
+            let input = Input { tree: &tree, changes: &changes, catalog: &catalog, limits: &limits };
+            let round = discover::discover(&input, &known);
+            (round, catalog, known)
+        });
+        let (round, catalog, known) = work.await.map_err(|_| {
+            self.pending = Changes::All;
+            Refusal::new(RefusalKind::Failed, "looking for units ended early")
+        })?;
+        (self.catalog, *reads) = (catalog, known);
+        Ok(round)
+    }
+
+    async fn read(&mut self, needs: Vec<Need>, reads: &mut Reads) -> Result<(), Refusal> {
+        let wants = needs.into_iter().map(|need| Want { path: need.path, bytes: need.bytes, max: need.max });
+        for reading in self.read_from_source(wants.collect()).await? {
+            reads.insert(reading.path.clone(), file_read(reading));
+        }
+        Ok(())
+    }
+
+    /// Reads files of the source; their contents are in the store afterwards.
+    pub(super) async fn read_from_source(&mut self, wants: Vec<Want>) -> Result<Vec<Reading>, Refusal> {
+        let blobs = self.core.blobs.clone();
+        let sink: Sink = Arc::new(move |hash, bytes| blobs.put(hash, bytes));
+        let Some(source) = &mut self.source else {
+            return Err(Refusal::new(RefusalKind::Failed, "the source is being looked at"));
+        };
+        match source.read(wants, sink).await {
+            Ok(readings) => Ok(readings),
+            Err(error) => Err(self.read_failed(&error).await),
+        }
+    }
+
+    /// Takes a complete discovery into the catalog and notes which units are to be decided.
+    fn learn(&mut self, round: discover::Round) {
+        for (dir, entry) in &round.found {
+            let before = self.catalog.get(dir).and_then(|entry| entry.key.clone());
+            let after = entry.as_ref().and_then(|entry| entry.key.clone());
+            self.undecided.extend(before.into_iter().chain(after));
+        }
+        if !self.first_pass_done {
+            self.undecided.extend(self.units.keys().cloned());
+        }
+        self.catalog.apply(round.found);
+        self.first_pass_done = true;
+        self.unread = round.later.iter().map(|dir| self.key_of(dir)).collect();
+        let later =
+            round.later.iter().filter_map(|dir| dir.join(TASK_MANIFEST).ok()).collect::<BTreeSet<RelPath>>();
+        if !later.is_empty() {
+            self.pass_after(AGAIN, Look::Hinted);
+        }
+        self.pending = Changes::Paths(later);
+    }
+
+    /// The key of a unit that could not be read; `None` where only its manifest knows it.
+    fn key_of(&self, dir: &RelPath) -> Option<Arc<str>> {
+        let known = self.catalog.get(dir).and_then(|entry| entry.key.clone());
+        known.or_else(|| (!dir.is_root()).then(|| Arc::from(dir.as_str())))
+    }
+
+    /// Whether a unit was being written when it was read: nothing is decided about it, least of all that it is gone.
+    fn is_unread(&self, key: &Arc<str>) -> bool {
+        self.unread.contains(&Some(Arc::clone(key)))
+            || (self.unread.contains(&None) && self.catalog.dir_of(key).is_none())
+    }
+
+    /// What is to be decided: what changed, what waits for another attempt, what drifted, what a person named.
+    fn keys_to_decide(&self, order: &PassOrder) -> BTreeSet<Arc<str>> {
+        let mut keys: BTreeSet<Arc<str>> =
+            self.undecided.iter().filter(|key| !self.is_unread(key)).cloned().collect();
+        keys.extend(self.retries_due(self.core.now()));
+        if order.look >= Look::Full {
+            keys.extend(self.drifted());
+        }
+        match (&order.unit, order.force) {
+            (Some(key), _) => {
+                keys.insert(Arc::clone(key));
+            }
+            (None, true) => keys.extend(self.units.keys().cloned()),
+            (None, false) => {}
+        }
+        keys
+    }
+
+    /// Units of which something else is there than was recorded, or whose interpreter was missing.
+    fn drifted(&self) -> Vec<Arc<str>> {
+        let differs = |unit: &&super::source_loop::Unit| {
+            let id = &unit.record.id;
+            let waits =
+                unit.record.problems.iter().any(|problem| problem.reason == Reason::MissingInterpreter);
+            let Some(version) = &unit.version else { return waits };
+            let registered = self.core.registry.get(id).map(|live| live.hash);
+            let supervised =
+                !version.spec.is_daemon() || !self.daemons_started || self.core.daemons.is_supervised(id);
+            waits || (unit.busy.is_none() && (registered != Some(version.hash) || !supervised))
+        };
+        self.units.values().filter(differs).map(|unit| Arc::clone(&unit.record.id.key)).collect()
+    }
+
+    fn decide_all(&mut self, order: &PassOrder) -> Vec<Decision> {
+        if !self.first_pass_done {
+            return Vec::new();
+        }
+        self.keys_to_decide(order).into_iter().filter_map(|key| self.decide(order, key)).collect()
+    }
+
+    fn decide(&mut self, order: &PassOrder, key: Arc<str>) -> Option<Decision> {
+        let entry = self.catalog.dir_of(&key).and_then(|dir| self.catalog.get(&dir));
+        let desired = match entry {
+            Some(Entry { state: Err(problems), .. }) => {
+                return Some(Decision { key, verdict: Verdict::Broken(problems.clone()) });
+            }
+            Some(Entry { state: Ok(resolved), .. }) => Some(resolved.clone()),
+            None => None,
+        };
+        if desired.is_none() && !self.units.contains_key(&key) {
+            return None;
+        }
+        let id = self.unit_id(&key);
+        let step = decide::decide(&self.facts(order, &id, desired.as_ref()));
+        if step.action == Action::Sync
+            && let Some(problem) = desired.as_ref().and_then(|unit| self.core.target.check(&unit.spec))
+        {
+            return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
+        }
+        let version = desired.filter(|_| step.action == Action::Sync).map(|unit| self.version_of(&id, &unit));
+        Some(Decision { key, verdict: Verdict::Step(step, version) })
+    }
+
+    fn facts<'a>(&'a self, order: &PassOrder, id: &'a UnitId, desired: Option<&'a Resolved>) -> Facts<'a> {
+        let unit = self.units.get(&id.key);
+        let record = unit.map(|unit| &unit.record);
+        let live = Live {
+            registered: self.core.registry.get(id).map(|live| live.hash),
+            supervised: !self.daemons_started || self.core.daemons.is_supervised(id),
+        };
+        let named = order.unit.as_ref().is_none_or(|named| *named == id.key);
+        Facts {
+            unit: id,
+            desired,
+            deployed: unit.and_then(|unit| unit.version.as_deref()),
+            generation: record
+                .map(|record| record.generation)
+                .or_else(|| self.gone.get(&id.key).copied())
+                .unwrap_or_default(),
+            live,
+            hold: record.and_then(|record| record.hold.as_ref()).map(|hold| hold.hash),
+            suspended: record.is_some_and(|record| record.suspended.is_some()),
+            forced: order.force && named,
+            backing_off: record.is_some_and(|record| self.waits(order, record, desired)),
+            in_progress: unit.and_then(|unit| unit.busy).and_then(|(_, hash)| hash),
+        }
+    }
+
+    /// Whether the attempt at just this hash failed and its wait is not over. A person's command does not wait.
+    fn waits(&self, order: &PassOrder, record: &UnitRecord, desired: Option<&Resolved>) -> bool {
+        record.retry_at.is_some_and(|at| at > self.core.now())
+            && record.attempted == desired.map(|unit| unit.hash)
+            && order.cause.kind != TriggerKind::Command
+    }
+
+    fn version_of(&self, id: &UnitId, unit: &Resolved) -> Arc<Version> {
+        Arc::new(Version {
+            unit: id.clone(),
+            hash: unit.hash,
+            spec: Arc::clone(&unit.spec),
+            files: Arc::clone(&unit.files),
+            revision: self.revision.clone(),
+        })
+    }
+
+    /// The units that a pass would remove, if a person must agree first.
+    fn needs_permission(&self, order: &PassOrder, decisions: &[Decision]) -> Option<Vec<UnitId>> {
+        let removed = |decision: &Decision| match &decision.verdict {
+            Verdict::Step(step, _) if step.action == Action::Remove => Some(step.unit.clone()),
+            _ => None,
+        };
+        let gone: Vec<UnitId> = decisions.iter().filter_map(removed).collect();
+        let deployed = self.units.values().filter(|unit| unit.version.is_some()).count();
+        (!order.allow_removals && guard::needs_permission(deployed, gone.len())).then_some(gone)
+    }
+}
+
+fn file_read(reading: Reading) -> FileRead {
+    match reading.content {
+        Ok(content) => FileRead::Read(content, reading.bytes),
+        Err(ReadRefusal::Gone | ReadRefusal::Moving) => FileRead::Later,
+        Err(refusal @ ReadRefusal::TooLarge { .. }) => {
+            FileRead::Refused(Reason::LimitExceeded, refusal.to_string())
+        }
+        Err(refusal @ ReadRefusal::Failed(_)) => FileRead::Refused(Reason::Unreadable, refusal.to_string()),
+    }
+}
+
+fn report_of(
+    source: &crate::model::id::SourceName,
+    decisions: &[Decision],
+    failed: &[(UnitId, String)],
+) -> Report {
+    let mut report = Report::default();
+    for decision in decisions {
+        match &decision.verdict {
+            Verdict::Step(step, _) if step.action != Action::Noop => {
+                let error = failed.iter().find(|(unit, _)| *unit == step.unit).map(|(_, why)| why.clone());
+                report.steps.push(Done { step: step.clone(), error });
+            }
+            Verdict::Step(..) => {}
+            Verdict::Broken(problems) => {
+                let unit = UnitId { source: source.clone(), key: Arc::clone(&decision.key) };
+                report.problems.push((unit, problems.clone()));
+            }
+        }
+    }
+    report
+}

@@ -1,0 +1,462 @@
+//! One loop per source: everything that can happen wakes the same pass.
+//!
+//! The loop owns what is known of its source. While the source is looked at, which may take as long as a hanging
+//! remote likes, messages are still answered.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::act::Target;
+use crate::model::hash::UnitHash;
+use crate::model::history::{Cause, TriggerKind};
+use crate::model::id::UnitId;
+use crate::model::path::RelPath;
+use crate::model::source::Origin;
+use crate::model::step::Generation;
+use crate::model::time::Timestamp;
+use crate::model::tree::Changes;
+use crate::model::unit::Version;
+use crate::observe::{Ask, Hint, Observation, ObserveError, Source};
+use crate::plan::backoff;
+use crate::plan::catalog::Catalog;
+use crate::record::{SourceRecord, UnitRecord};
+
+use super::core::Core;
+use super::message::{Look, Message, PassOrder, Refusal, Report};
+use super::runs::random;
+use super::window::Window;
+
+/// Time between two full scans of a local tree (DESIGN 4).
+const SCAN_INTERVAL: Duration = Duration::from_secs(30);
+/// A full scan follows a pass that looked only where events pointed, at most this often (DESIGN 4).
+const SCAN_AFTER_EVENT: Duration = Duration::from_secs(1);
+/// What a pass says that no file event woke.
+const SCAN: &str = "scan";
+/// How long an index lock of git postpones a pass before it is looked at again.
+const BUSY_WAIT: Duration = Duration::from_millis(10);
+/// Time after which daemons are started although the first pass is not done (DESIGN 11, readyz).
+const FIRST_PASS_LIMIT: Duration = Duration::from_secs(5);
+
+type Reply = oneshot::Sender<Result<Report, Refusal>>;
+type Looked<S> = (S, Result<Observation, ObserveError>, Duration);
+
+/// What a loop knows of one unit.
+pub(super) struct Unit {
+    pub record: UnitRecord,
+    /// The deployed version.
+    pub version: Option<Arc<Version>>,
+    /// A step under way: its generation and the hash that it deploys.
+    pub busy: Option<(Generation, Option<UnitHash>)>,
+}
+
+/// The loop of one source.
+pub struct SourceLoop<S, T> {
+    pub(super) core: Arc<Core<T>>,
+    pub(super) inbox: mpsc::UnboundedReceiver<Message>,
+    pub(super) outbox: mpsc::UnboundedSender<Message>,
+    pub(super) source: Option<S>,
+    pub(super) record: SourceRecord,
+    pub(super) catalog: Catalog,
+    /// Changes of the tree that the catalog has not taken in.
+    pub(super) pending: Changes,
+    /// Keys of units that were found to differ and are not decided.
+    pub(super) undecided: BTreeSet<Arc<str>>,
+    /// Units that were being written when they were read; `None` for one whose key only its manifest knows.
+    pub(super) unread: BTreeSet<Option<Arc<str>>>,
+    pub(super) units: BTreeMap<Arc<str>, Unit>,
+    /// The generations of units that are gone; one that comes back goes on from there.
+    pub(super) gone: HashMap<Arc<str>, Generation>,
+    /// Whether the source failed during this look, at the observation or at a read.
+    pub(super) look_failed: bool,
+    /// Whether the tree was read whole since the service started.
+    pub(super) first_pass_done: bool,
+    pub(super) daemons_started: bool,
+    /// Failures of the source in a row.
+    pub(super) failures: u32,
+    pub(super) revision: Option<crate::model::source::Revision>,
+    pub(super) rewritten: bool,
+    first_retry: Option<Timestamp>,
+    /// A pass that is wanted at a moment, and how closely it is to look.
+    soon: Option<(Instant, Look)>,
+    /// The source said that trying again is useless until something changes.
+    pub(super) needs_person: bool,
+    looking: Option<Looking<S>>,
+    queue: VecDeque<(PassOrder, Option<Reply>)>,
+    waiting: Vec<(Reply, Report)>,
+    window: Window,
+    next_look: Instant,
+    deadline_of_first_pass: Instant,
+}
+
+struct Looking<S> {
+    future: Pin<Box<dyn Future<Output = Looked<S>> + Send>>,
+    order: PassOrder,
+    reply: Option<Reply>,
+}
+
+enum Wake<S> {
+    Close,
+    Message(Option<Message>),
+    Looked(Box<Looked<S>>),
+    Hint(Hint),
+    Due,
+}
+
+impl<S: Source, T: Target> SourceLoop<S, T> {
+    /// A loop that has not looked at its source yet; `units` are what the store recorded of it.
+    #[must_use]
+    pub fn new(
+        core: Arc<Core<T>>,
+        source: S,
+        record: SourceRecord,
+        units: Vec<(UnitRecord, Option<Arc<Version>>)>,
+        gone: HashMap<Arc<str>, Generation>,
+        (outbox, inbox): (mpsc::UnboundedSender<Message>, mpsc::UnboundedReceiver<Message>),
+    ) -> Self {
+        let debounce = match &record.spec.origin {
+            Origin::Local(local) => local.debounce,
+            Origin::Git(_) => None,
+        };
+        let units = units
+            .into_iter()
+            .map(|(record, version)| (Arc::clone(&record.id.key), Unit { record, version, busy: None }))
+            .collect();
+        let now = Instant::now();
+        let mut made = Self {
+            core,
+            inbox,
+            outbox,
+            source: Some(source),
+            record,
+            catalog: Catalog::default(),
+            pending: Changes::All,
+            undecided: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            units,
+            gone,
+            look_failed: false,
+            first_pass_done: false,
+            daemons_started: false,
+            failures: 0,
+            revision: None,
+            rewritten: false,
+            first_retry: None,
+            soon: None,
+            needs_person: false,
+            looking: None,
+            queue: VecDeque::new(),
+            waiting: Vec::new(),
+            window: Window::new(debounce),
+            next_look: now,
+            deadline_of_first_pass: now + FIRST_PASS_LIMIT,
+        };
+        made.update_retry();
+        made
+    }
+
+    /// Runs until the service ends or the source is pruned.
+    pub async fn run(mut self) {
+        if !self.is_suspended() {
+            let start = PassOrder::new(Cause::new(TriggerKind::Start, ""), Look::Full);
+            self.queue.push_back((start, None));
+        }
+        loop {
+            self.start_next().await;
+            match self.wake().await {
+                Wake::Close | Wake::Message(None) => return,
+                Wake::Message(Some(message)) => {
+                    if self.handle(message).await {
+                        return;
+                    }
+                }
+                Wake::Looked(looked) => self.looked(*looked).await,
+                Wake::Hint(hint) => self.hinted(hint),
+                Wake::Due => self.due_now().await,
+            }
+            self.answer_waiting();
+        }
+    }
+
+    /// Waits for whatever comes first. Cancel safe: a branch that does not win keeps its value, the look goes on.
+    async fn wake(&mut self) -> Wake<S> {
+        let due = self.due();
+        tokio::select! {
+            biased;
+            () = self.core.closing.cancelled() => Wake::Close,
+            message = self.inbox.recv() => Wake::Message(message),
+            looked = finished(&mut self.looking) => Wake::Looked(Box::new(looked)),
+            hint = next_hint(&mut self.source) => Wake::Hint(hint),
+            () = tokio::time::sleep_until(due) => Wake::Due,
+        }
+    }
+
+    /// Begins the next pass that was asked for, unless one is looking at the source.
+    async fn start_next(&mut self) {
+        while self.looking.is_none() {
+            let Some((order, reply)) = self.queue.pop_front() else { return };
+            let ask = match order.look {
+                Look::Away => None,
+                Look::Hinted => Some(Ask::Hinted),
+                Look::Full => Some(Ask::Full),
+                Look::Rescan => Some(Ask::Rescan),
+            };
+            match (ask, self.source.take()) {
+                (Some(ask), Some(mut source)) => {
+                    if !order.dry {
+                        self.window.close();
+                    }
+                    let deployed = self.record.revisions.deployed.clone();
+                    let future = Box::pin(async move {
+                        let began = Instant::now();
+                        let looked = source.observe(ask, deployed).await;
+                        (source, looked, began.elapsed())
+                    });
+                    self.looking = Some(Looking { future, order, reply });
+                }
+                (_, source) => {
+                    self.source = source;
+                    let result = self.pass(&order, None).await;
+                    self.answer(reply, result);
+                }
+            }
+        }
+    }
+
+    async fn looked(&mut self, (source, looked, took): Looked<S>) {
+        self.source = Some(source);
+        let Some(Looking { order, reply, .. }) = self.looking.take() else { return };
+        self.look_failed = false;
+        let result = match looked {
+            Ok(observation) => {
+                let order = PassOrder { cause: named_by(&order.cause, &observation), ..order.clone() };
+                self.pass(&order, Some((observation, took))).await
+            }
+            Err(error) => Err(self.source_failed(&error).await),
+        };
+        self.core.board.mark_looked(&self.record.spec.name);
+        self.schedule(&order, self.look_failed);
+        if !self.daemons_started {
+            self.start_daemons();
+        }
+        self.answer(reply, result);
+    }
+
+    /// Sets when the source is looked at next.
+    fn schedule(&mut self, order: &PassOrder, failed: bool) {
+        if order.dry {
+            return;
+        }
+        let now = Instant::now();
+        if failed {
+            self.failures = self.failures.saturating_add(1);
+            self.next_look = now + backoff::delay(self.failures, chance());
+            return;
+        }
+        self.failures = 0;
+        self.next_look = match &self.record.spec.origin {
+            Origin::Git(git) => now + git.poll_interval.mul_f64(0.9 + 0.2 * chance()),
+            Origin::Local(_) if order.look == Look::Hinted => now + SCAN_AFTER_EVENT,
+            Origin::Local(_) => now + SCAN_INTERVAL,
+        };
+    }
+
+    fn due(&self) -> Instant {
+        let mut due = Instant::now() + Duration::from_secs(3600);
+        let mut earliest = |at: Instant| due = due.min(at);
+        if !self.daemons_started {
+            earliest(self.deadline_of_first_pass);
+        }
+        if self.looking.is_none() && !self.is_suspended() {
+            if !self.is_stalled_for_good() {
+                earliest(self.next_look);
+            }
+            [self.window.due(), self.next_retry(), self.soon.map(|(at, _)| at)]
+                .into_iter()
+                .flatten()
+                .for_each(&mut earliest);
+        }
+        due
+    }
+
+    async fn due_now(&mut self) {
+        let now = Instant::now();
+        if !self.daemons_started && now >= self.deadline_of_first_pass {
+            self.start_daemons();
+        }
+        if self.looking.is_some() || self.is_suspended() {
+            return;
+        }
+        if self.window.due().is_some_and(|due| due <= now) {
+            if self.source.as_ref().is_some_and(Source::is_busy) {
+                self.window.postpone(now + BUSY_WAIT);
+                return;
+            }
+            let path = self.window.first_path().unwrap_or_default().to_owned();
+            let cause = Cause::new(TriggerKind::File, path);
+            self.queue.push_back((PassOrder::new(cause, Look::Hinted), None));
+        } else if !self.is_stalled_for_good() && self.next_look <= now {
+            self.queue.push_back((PassOrder::new(self.timer_cause(), Look::Full), None));
+        } else if let Some((_, look)) = self.soon.take_if(|(due, _)| *due <= now) {
+            self.queue.push_back((PassOrder::new(self.timer_cause(), look), None));
+        } else if self.first_retry.is_some_and(|at| at <= self.core.now()) {
+            self.queue.push_back((PassOrder::new(self.timer_cause(), Look::Away), None));
+        }
+    }
+
+    fn timer_cause(&self) -> Cause {
+        match self.record.spec.origin {
+            Origin::Git(_) => Cause::new(TriggerKind::Poll, ""),
+            Origin::Local(_) => Cause::new(TriggerKind::File, SCAN),
+        }
+    }
+
+    fn hinted(&mut self, Hint(path): Hint) {
+        let restarts = RelPath::parse(&path).is_ok_and(|path| self.belongs_to_daemon(&path));
+        self.window.change(Instant::now(), path, restarts);
+    }
+
+    fn belongs_to_daemon(&self, path: &RelPath) -> bool {
+        let unit = path.ancestors().find_map(|dir| self.catalog.get(&dir));
+        unit.and_then(|entry| entry.state.as_ref().ok()).is_some_and(|unit| unit.spec.is_daemon())
+    }
+
+    /// Carries a message out; gives back whether the loop ends.
+    async fn handle(&mut self, message: Message) -> bool {
+        match message {
+            Message::Pass(order, reply) => {
+                if self.is_suspended() && !order.dry {
+                    let _ = reply.send(Err(self.refuse_suspended()));
+                } else {
+                    self.queue.push_back((order, Some(reply)));
+                }
+            }
+            Message::RollBack { key, to, reply } => {
+                let result = self.roll_back(&key, to).await;
+                self.answer(Some(reply), result);
+            }
+            Message::Suspend { key, reason, reply } => {
+                let result = self.suspend(key.as_ref(), reason).await;
+                self.answer(Some(reply), result);
+            }
+            Message::Resume { key, reply } => {
+                let result = self.resume(key.as_ref()).await;
+                match result {
+                    Ok(()) => {
+                        let cause = Cause::new(TriggerKind::Command, "resume");
+                        self.queue.push_back((PassOrder::new(cause, Look::Full), Some(reply)));
+                    }
+                    Err(refusal) => self.answer(Some(reply), Err(refusal)),
+                }
+            }
+            Message::Prune(reply) => {
+                let result = self.prune().await;
+                let ended = result.is_ok();
+                let _ = reply.send(result);
+                return ended;
+            }
+            Message::Health(key, health) => self.health(&key, &health).await,
+            Message::Settled(doing, settled) => self.settled(*doing, settled).await,
+        }
+        false
+    }
+
+    /// Answers a command, when no step of the source is under way any more.
+    fn answer(&mut self, reply: Option<Reply>, result: Result<Report, Refusal>) {
+        let Some(reply) = reply else { return };
+        match result {
+            Ok(report) => self.waiting.push((reply, report)),
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+            }
+        }
+    }
+
+    fn answer_waiting(&mut self) {
+        if self.waiting.is_empty() || self.units.values().any(|unit| unit.busy.is_some()) {
+            return;
+        }
+        let unready = self.unready();
+        for (reply, report) in std::mem::take(&mut self.waiting) {
+            let _ = reply.send(Ok(Report { unready: unready.clone(), ..report }));
+        }
+    }
+
+    /// Whether nothing but a command or a change wakes it: a person is needed to reach the source at all.
+    fn is_stalled_for_good(&self) -> bool {
+        self.needs_person
+    }
+
+    /// Makes a pass soon although nothing will wake it: something was being written, or could not be recorded.
+    pub(super) fn pass_after(&mut self, wait: Duration, look: Look) {
+        let at = Instant::now() + wait;
+        self.soon = Some(self.soon.map_or((at, look), |(known, other)| (known.min(at), other.max(look))));
+    }
+
+    pub(super) fn is_suspended(&self) -> bool {
+        self.record.suspended.is_some()
+    }
+
+    pub(super) fn unit_id(&self, key: &Arc<str>) -> UnitId {
+        UnitId { source: self.record.spec.name.clone(), key: Arc::clone(key) }
+    }
+
+    /// When the next unit that failed is tried again.
+    fn next_retry(&self) -> Option<Instant> {
+        self.first_retry.map(|at| Instant::now() + at.since(self.core.now()))
+    }
+
+    /// Looks up the first moment at which a unit is tried again; called when that may have changed.
+    pub(super) fn update_retry(&mut self) {
+        let waiting = self.units.values().filter(|unit| unit.busy.is_none());
+        self.first_retry = waiting.filter_map(|unit| unit.record.retry_at).min();
+    }
+
+    /// Keys of units whose wait after a failure is over.
+    pub(super) fn retries_due(&self, now: Timestamp) -> Vec<Arc<str>> {
+        if self.first_retry.is_none_or(|first| first > now) {
+            return Vec::new();
+        }
+        let due = |unit: &&Unit| unit.busy.is_none() && unit.record.retry_at.is_some_and(|at| at <= now);
+        self.units.values().filter(due).map(|unit| Arc::clone(&unit.record.id.key)).collect()
+    }
+}
+
+/// A cause that names the path that really changed, where a file event woke the pass: an event may speak of an editor's
+/// temporary file.
+fn named_by(cause: &Cause, observation: &Observation) -> Cause {
+    let Changes::Paths(paths) = &observation.changes else { return cause.clone() };
+    let (TriggerKind::File, Some(first)) = (cause.kind, paths.first()) else { return cause.clone() };
+    let more = if paths.len() == 1 { String::new() } else { format!(" and {} more", paths.len() - 1) };
+    if cause.detail == SCAN {
+        // A scan also names what was saved a moment before it was read, and was told then.
+        tracing::debug!("to be read again: {first}{more}");
+        return cause.clone();
+    }
+    tracing::info!("file changed: {first}{more}");
+    Cause::new(cause.kind, format!("{first}{more}"))
+}
+
+/// A number in `0.0..1.0`.
+pub(super) fn chance() -> f64 {
+    let [a, b, c, d, ..] = random();
+    f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
+}
+
+async fn finished<S>(looking: &mut Option<Looking<S>>) -> Looked<S> {
+    match looking {
+        Some(looking) => looking.future.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_hint<S: Source>(source: &mut Option<S>) -> Hint {
+    match source {
+        Some(source) => source.hint().await,
+        None => std::future::pending().await,
+    }
+}
