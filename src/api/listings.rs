@@ -1,0 +1,132 @@
+//! What is: status, sources, units, history and why.
+
+use axum::Json;
+use axum::extract::State as AxumState;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use crate::act::Target;
+use crate::model::id::SourceName;
+use crate::reconcile::unready;
+use crate::record::HistoryQuery;
+
+use super::State;
+use super::error::Failure;
+use super::subject::{self, Params};
+use super::wire::{HistoryView, Items, SourceView, StatusView, UnitView, Unready, WhyView};
+
+/// Rows of a page where the caller names no number.
+const PAGE: u32 = 50;
+/// Most rows of a page.
+const LARGEST_PAGE: u32 = 1000;
+
+#[derive(Deserialize)]
+pub(super) struct Named {
+    name: Option<String>,
+}
+
+pub(super) async fn ready<T: Target>(AxumState(api): State<T>) -> Response {
+    match api.service.not_ready().await {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+pub(super) async fn status<T: Target>(AxumState(api): State<T>) -> Json<StatusView> {
+    let board = &api.service.core().board;
+    let (sources, units) = (board.sources(), board.units());
+    let bad_sources = sources.iter().filter_map(|source| {
+        Some(Unready { name: source.spec.name.to_string(), why: unready(&source.conditions)? })
+    });
+    let bad_units = units
+        .iter()
+        .filter_map(|unit| Some(Unready { name: unit.id.to_string(), why: unready(&unit.conditions)? }));
+    let unready: Vec<Unready> = bad_sources.chain(bad_units).collect();
+    Json(StatusView {
+        version: env!("CARGO_PKG_VERSION").into(),
+        ready: unready.is_empty(),
+        sources: sources.iter().map(|source| (&**source).into()).collect(),
+        units: units.len(),
+        unready,
+    })
+}
+
+pub(super) async fn sources<T: Target>(
+    AxumState(api): State<T>,
+    Params(named): Params<Named>,
+) -> Result<Json<Items<SourceView>>, Failure> {
+    let all = api.service.core().board.sources();
+    let wanted =
+        all.iter().filter(|source| named.name.as_ref().is_none_or(|name| name == source.spec.name.as_str()));
+    let items: Vec<SourceView> = wanted.map(|source| (&**source).into()).collect();
+    match named.name {
+        Some(name) if items.is_empty() => {
+            let message = format!("there is no source {}", name.escape_debug());
+            Err(Failure::not_found(message).hint("kindling get sources"))
+        }
+        _ => Ok(Json(Items { items })),
+    }
+}
+
+pub(super) async fn units<T: Target>(
+    AxumState(api): State<T>,
+    Params(named): Params<Named>,
+) -> Result<Json<Items<UnitView>>, Failure> {
+    let board = &api.service.core().board;
+    let units = match &named.name {
+        Some(name) => board.matching(name),
+        None => board.units(),
+    };
+    match named.name {
+        Some(name) if units.is_empty() => {
+            let message = format!("there is no unit {}", name.escape_debug());
+            Err(Failure::not_found(message).hint("kindling get units"))
+        }
+        _ => Ok(Json(Items { items: units.iter().map(|unit| (&**unit).into()).collect() })),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct OfUnit {
+    unit: String,
+}
+
+pub(super) async fn why<T: Target>(
+    AxumState(api): State<T>,
+    Params(query): Params<OfUnit>,
+) -> Result<Json<WhyView>, Failure> {
+    let unit = subject::unit(&api.service, &query.unit)?;
+    let of_unit = HistoryQuery { unit: Some(unit.id.clone()), limit: 1, ..HistoryQuery::default() };
+    let rows = api.service.core().store.history(of_unit).await?;
+    Ok(Json(WhyView { unit: (&*unit).into(), last: rows.first().map(Into::into) }))
+}
+
+#[derive(Deserialize)]
+pub(super) struct OfHistory {
+    unit: Option<String>,
+    source: Option<String>,
+    limit: Option<u32>,
+    before: Option<i64>,
+}
+
+pub(super) async fn history<T: Target>(
+    AxumState(api): State<T>,
+    Params(query): Params<OfHistory>,
+) -> Result<Json<Items<HistoryView>>, Failure> {
+    let unit = match &query.unit {
+        Some(typed) => Some(subject::unit_or_gone(&api.service, typed)?),
+        None => None,
+    };
+    let source = query.source.as_deref().map(SourceName::new).transpose();
+    let source = source.map_err(|why| Failure::invalid(why.to_string()))?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let of = HistoryQuery { unit: unit.clone(), source, before: query.before, limit };
+    let rows = api.service.core().store.history(of).await?;
+    match unit {
+        Some(unit) if rows.is_empty() && api.service.core().board.unit(&unit).is_none() => {
+            Err(Failure::not_found(format!("there is no unit {unit}")).hint("kindling get units"))
+        }
+        _ => Ok(Json(Items { items: rows.iter().map(Into::into).collect() })),
+    }
+}

@@ -1,0 +1,159 @@
+//! Runs: start, follow, cancel, list.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State as AxumState};
+use axum::http::StatusCode;
+use axum::response::sse::Event as Frame;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::act::Target;
+use crate::model::id::RunId;
+use crate::model::run::{LogLine, Run, RunStatus};
+use crate::record::RunQuery;
+
+use super::error::Failure;
+use super::events::{answer, frame};
+use super::subject::{self, Body, Params};
+use super::wire::{Items, LogView, NewRun, RunView};
+use super::{Api, State};
+
+/// Rows of a page where the caller names no number.
+const PAGE: u32 = 50;
+/// Most rows of a page.
+const LARGEST_PAGE: u32 = 1000;
+/// Lines of log that are read together.
+const LOG_PAGE: u32 = 1000;
+
+#[derive(Deserialize)]
+pub(super) struct OfRuns {
+    task: Option<String>,
+    status: Option<String>,
+    limit: Option<u32>,
+    before: Option<String>,
+}
+
+pub(super) async fn list<T: Target>(
+    AxumState(api): State<T>,
+    Params(query): Params<OfRuns>,
+) -> Result<Json<Items<RunView>>, Failure> {
+    let task = match &query.task {
+        Some(typed) => Some(subject::unit_or_gone(&api.service, typed)?),
+        None => None,
+    };
+    let status = match &query.status {
+        Some(word) => Some(RunStatus::parse(word).ok_or_else(|| {
+            Failure::invalid("a run is running, succeeded, failed, timedOut, cancelled or interrupted")
+        })?),
+        None => None,
+    };
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let before = query.before.as_deref().map(RunId::recorded);
+    let runs = api.service.core().store.runs(RunQuery { task, status, before, limit }).await?;
+    Ok(Json(Items { items: runs.iter().map(Into::into).collect() }))
+}
+
+pub(super) async fn start<T: Target>(
+    AxumState(api): State<T>,
+    Body(new): Body<NewRun>,
+) -> Result<(StatusCode, Json<RunView>), Failure> {
+    let task = subject::unit(&api.service, &new.task)?;
+    let asked = api.service.run(&task.id, &new.params, new.input.to_string()).await?;
+    let run = recorded(&api, asked.id.as_str()).await?;
+    Ok((StatusCode::CREATED, Json((&run).into())))
+}
+
+async fn recorded<T: Target>(api: &Api<T>, id: &str) -> Result<Run, Failure> {
+    subject::run(&api.service, id).await
+}
+
+pub(super) async fn one<T: Target>(
+    AxumState(api): State<T>,
+    Path(id): Path<String>,
+) -> Result<Json<RunView>, Failure> {
+    Ok(Json((&recorded(&api, &id).await?).into()))
+}
+
+/// Answers when the run is over.
+pub(super) async fn wait<T: Target>(
+    AxumState(api): State<T>,
+    Path(id): Path<String>,
+) -> Result<Json<RunView>, Failure> {
+    let run = recorded(&api, &id).await?;
+    if let Some(mut lines) = api.service.core().runner.follow(&run.id) {
+        // The sender goes away with the run.
+        while lines.changed().await.is_ok() {}
+    }
+    Ok(Json((&recorded(&api, run.id.as_str()).await?).into()))
+}
+
+pub(super) async fn cancel<T: Target>(
+    AxumState(api): State<T>,
+    Path(id): Path<String>,
+) -> Result<Json<RunView>, Failure> {
+    let run = recorded(&api, &id).await?;
+    api.service.cancel(&run.id)?;
+    wait(AxumState(api), Path(run.id.to_string())).await
+}
+
+#[derive(Deserialize)]
+pub(super) struct OfLog {
+    after: Option<u64>,
+    #[serde(default)]
+    follow: bool,
+}
+
+pub(super) async fn log<T: Target>(
+    AxumState(api): State<T>,
+    Path(id): Path<String>,
+    Params(query): Params<OfLog>,
+) -> Result<Response, Failure> {
+    let run = recorded(&api, &id).await?;
+    let after = query.after.unwrap_or(0);
+    if query.follow {
+        // Listen first, so that no line falls between what is read and what is waited for.
+        let news = api.service.core().runner.follow(&run.id);
+        let tail = Tail { api, run: run.id, after, queue: VecDeque::new(), news };
+        return Ok(answer(stream::unfold(tail, next)).into_response());
+    }
+    let lines = api.service.core().store.log(&run.id, after, LOG_PAGE).await?;
+    Ok(Json(Items { items: lines.iter().map(LogView::from).collect() }).into_response())
+}
+
+struct Tail<T> {
+    api: Arc<Api<T>>,
+    run: RunId,
+    after: u64,
+    queue: VecDeque<LogLine>,
+    /// `None` once the run is over.
+    news: Option<watch::Receiver<u64>>,
+}
+
+async fn next<T: Target>(mut tail: Tail<T>) -> Option<(Result<Frame, Infallible>, Tail<T>)> {
+    while tail.queue.is_empty() {
+        let lines = tail.api.service.core().store.log(&tail.run, tail.after, LOG_PAGE).await.ok()?;
+        if !lines.is_empty() {
+            tail.queue = lines.into();
+            break;
+        }
+        let news = tail.news.as_mut()?;
+        // Cancel safe: both branches keep their value.
+        let over = tokio::select! {
+            changed = news.changed() => changed.is_err(),
+            () = tail.api.closing.cancelled() => return None,
+        };
+        if over {
+            // One more look: the last lines came before the end.
+            tail.news = None;
+        }
+    }
+    let line = tail.queue.pop_front()?;
+    tail.after = line.seq;
+    Some((Ok(frame(&LogView::from(&line))), tail))
+}

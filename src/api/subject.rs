@@ -1,0 +1,115 @@
+//! What a caller named: a source, a unit or a run, in full or by a part that only one has.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, FromRequestParts, Json, Query, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::act::Target;
+use crate::model::id::{SourceName, UnitId};
+use crate::model::run::Run;
+use crate::reconcile::handle::{Handle, Subject};
+use crate::record::UnitRecord;
+
+use super::error::Failure;
+
+/// Fewest characters of an id's or a hash's beginning that may stand for it.
+const SHORTEST_PREFIX: usize = 4;
+/// Candidates that an error lists.
+const CANDIDATES: usize = 10;
+
+/// One unit by its id or a unique suffix of it.
+pub(super) fn unit<T: Target>(service: &Handle<T>, typed: &str) -> Result<Arc<UnitRecord>, Failure> {
+    let mut found = service.core().board.matching(typed);
+    match found.len() {
+        0 => Err(Failure::not_found(format!("there is no unit {}", typed.escape_debug()))
+            .hint("kindling get units")),
+        1 => Ok(found.remove(0)),
+        many => {
+            let names: Vec<String> = found.iter().take(CANDIDATES).map(|unit| unit.id.to_string()).collect();
+            let more = if many > CANDIDATES { ", ..." } else { "" };
+            let message = format!("{} may be {many} units: {}{more}", typed.escape_debug(), names.join(", "));
+            Err(Failure::ambiguous(message))
+        }
+    }
+}
+
+/// [`unit`], or the full id of a unit that is gone: it has history and runs too.
+pub(super) fn unit_or_gone<T: Target>(service: &Handle<T>, typed: &str) -> Result<UnitId, Failure> {
+    match unit(service, typed) {
+        Ok(unit) => Ok(unit.id.clone()),
+        Err(failure) => UnitId::parse(typed).map_err(|_| failure),
+    }
+}
+
+/// A source by its name, else a unit.
+pub(super) fn subject<T: Target>(service: &Handle<T>, typed: &str) -> Result<Subject, Failure> {
+    if let Ok(name) = SourceName::new(typed)
+        && service.core().board.source(&name).is_some()
+    {
+        return Ok(Subject::Source(name));
+    }
+    let message = |typed: &str| format!("there is no source or unit {}", typed.escape_debug());
+    match unit(service, typed) {
+        Ok(unit) => Ok(Subject::Unit(unit.id.clone())),
+        Err(_) if service.core().board.matching(typed).is_empty() => {
+            Err(Failure::not_found(message(typed)).hint("kindling status"))
+        }
+        Err(ambiguous) => Err(ambiguous),
+    }
+}
+
+/// The subject that was named, or every source.
+pub(super) fn subjects<T: Target>(service: &Handle<T>, typed: Option<&str>) -> Result<Vec<Subject>, Failure> {
+    match typed {
+        Some(typed) => subject(service, typed).map(|subject| vec![subject]),
+        // Somebody who suspended a source does not ask about it when asking about all.
+        None => {
+            let sources =
+                service.core().board.sources().into_iter().filter(|source| source.suspended.is_none());
+            Ok(sources.map(|source| Subject::Source(source.spec.name.clone())).collect())
+        }
+    }
+}
+
+/// One run by its id or the beginning of it.
+pub(super) async fn run<T: Target>(service: &Handle<T>, typed: &str) -> Result<Run, Failure> {
+    let unknown =
+        || Failure::not_found(format!("there is no run {}", typed.escape_debug())).hint("kindling get runs");
+    if typed.len() < SHORTEST_PREFIX {
+        return Err(Failure::invalid(format!(
+            "a run is named by at least {SHORTEST_PREFIX} digits of its id"
+        )));
+    }
+    let mut found = service.core().store.runs_by_prefix(typed).await?;
+    match found.len() {
+        0 => Err(unknown()),
+        1 => Ok(found.remove(0)),
+        _ => Err(Failure::ambiguous(format!("more than one run begins with {}", typed.escape_debug()))),
+    }
+}
+
+/// [`Json`] with our own error answer.
+pub(super) struct Body<V>(pub V);
+
+impl<S: Send + Sync, V: DeserializeOwned> FromRequest<S> for Body<V> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let read = Json::<V>::from_request(request, state).await;
+        read.map(|Json(value)| Self(value)).map_err(|why| Failure::invalid(why.body_text()))
+    }
+}
+
+/// [`Query`] with our own error answer.
+pub(super) struct Params<V>(pub V);
+
+impl<S: Send + Sync, V: DeserializeOwned> FromRequestParts<S> for Params<V> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let read = Query::<V>::from_request_parts(parts, state).await;
+        read.map(|Query(value)| Self(value)).map_err(|why| Failure::invalid(why.body_text()))
+    }
+}

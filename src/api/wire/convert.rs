@@ -1,0 +1,232 @@
+//! From what the service knows to what it shows.
+
+use serde_json::Value;
+
+use crate::model::condition::Condition;
+use crate::model::event::Event;
+use crate::model::history::HistoryRow;
+use crate::model::problem::Problem;
+use crate::model::run::{LogLine, Run};
+use crate::model::source::{Declared, Origin, SourceSpec};
+use crate::model::unit::FileChange;
+use crate::reconcile::message::{Done, Report};
+use crate::record::{Hold, SourceRecord, Suspension, UnitRecord};
+
+use super::{
+    ConditionView, EventView, FileChangeView, HistoryView, HoldView, LogView, ProblemView, ReportView,
+    RevisionsView, RunView, SourceView, StepView, SuspensionView, TriggerView, UnitProblems, UnitView,
+    Unready,
+};
+
+fn text<T: ToString>(value: Option<&T>) -> Option<String> {
+    value.map(ToString::to_string)
+}
+
+impl From<&UnitRecord> for UnitView {
+    fn from(unit: &UnitRecord) -> Self {
+        Self {
+            id: unit.id.to_string(),
+            kind: "task".into(),
+            name: unit.name.clone(),
+            source: unit.id.source.to_string(),
+            desired_hash: text(unit.desired.as_ref()),
+            attempted_hash: text(unit.attempted.as_ref()),
+            deployed_hash: text(unit.deployed.as_ref()),
+            deployed_revision: text(unit.deployed_revision.as_ref()),
+            action: unit.action.map(|action| action.as_str().into()),
+            rule: unit.rule.map(|rule| rule.as_str().into()),
+            reason: unit.reason.clone(),
+            generation: unit.generation.0,
+            suspended: unit.suspended.as_ref().map(Into::into),
+            held: unit.hold.as_ref().map(Into::into),
+            problems: unit.problems.iter().map(Into::into).collect(),
+            conditions: unit.conditions.iter().map(Into::into).collect(),
+            updated_at: unit.updated_at.to_string(),
+        }
+    }
+}
+
+impl From<&Suspension> for SuspensionView {
+    fn from(suspension: &Suspension) -> Self {
+        Self { reason: suspension.reason.clone(), since: suspension.since.to_string() }
+    }
+}
+
+impl From<&Hold> for HoldView {
+    fn from(hold: &Hold) -> Self {
+        Self {
+            hash: hold.hash.to_string(),
+            by: hold.by.as_str().into(),
+            reason: hold.reason.clone(),
+            since: hold.since.to_string(),
+        }
+    }
+}
+
+impl From<&Condition> for ConditionView {
+    fn from(condition: &Condition) -> Self {
+        Self {
+            kind: condition.kind.as_str().into(),
+            status: condition.status.as_str().into(),
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+            since: condition.since.to_string(),
+        }
+    }
+}
+
+impl From<&Problem> for ProblemView {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            reason: problem.reason.as_str().into(),
+            message: problem.message.clone(),
+            file: text(problem.file.as_ref()),
+            line: problem.at.map(|at| at.line),
+            column: problem.at.map(|at| at.column),
+        }
+    }
+}
+
+impl From<&SourceRecord> for SourceView {
+    fn from(source: &SourceRecord) -> Self {
+        let SourceSpec { name, origin } = &source.spec;
+        let (location, branch, path) = match origin {
+            Origin::Git(git) => (git.url.clone(), git.branch.clone(), Some(git.path.to_string())),
+            Origin::Local(local) => (local.path.display().to_string(), None, None),
+        };
+        Self {
+            name: name.to_string(),
+            kind: origin.kind().into(),
+            location,
+            branch,
+            path,
+            declared: match source.declared {
+                Declared::File => "file".into(),
+                Declared::Command => "command".into(),
+            },
+            revision: RevisionsView {
+                seen: text(source.revisions.seen.as_ref()),
+                attempted: text(source.revisions.attempted.as_ref()),
+                deployed: text(source.revisions.deployed.as_ref()),
+            },
+            last_fetch_at: text(source.last_fetch_at.as_ref()),
+            passes: source.passes,
+            suspended: source.suspended.as_ref().map(Into::into),
+            conditions: source.conditions.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&FileChange> for FileChangeView {
+    fn from(change: &FileChange) -> Self {
+        Self { path: change.path.to_string(), change: change.kind.as_str().into() }
+    }
+}
+
+impl From<&(i64, HistoryRow)> for HistoryView {
+    fn from((id, row): &(i64, HistoryRow)) -> Self {
+        let rounded = |ms: &f64| Value::from((ms * 1000.0).round() / 1000.0);
+        Self {
+            id: *id,
+            unit: row.unit.to_string(),
+            generation: row.generation.0,
+            trigger: TriggerView { kind: row.cause.kind.as_str().into(), detail: row.cause.detail.clone() },
+            revision: text(row.revision.as_ref()),
+            rewritten: row.rewritten,
+            from_hash: text(row.from.as_ref()),
+            to_hash: text(row.to.as_ref()),
+            action: row.action.as_str().into(),
+            rule: row.rule.as_str().into(),
+            reason: row.reason.clone(),
+            files: row.files.iter().map(Into::into).collect(),
+            phases: row.phases.iter().map(|(name, ms)| (name.clone(), rounded(ms))).collect(),
+            outcome: row.outcome.as_str().into(),
+            proof: row.proof.clone(),
+            error: row.error.clone(),
+            at: row.at.to_string(),
+        }
+    }
+}
+
+impl From<&Run> for RunView {
+    fn from(run: &Run) -> Self {
+        let output =
+            run.output.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        Self {
+            id: run.id.to_string(),
+            task: run.task.to_string(),
+            hash: run.hash.to_string(),
+            revision: text(run.revision.as_ref()),
+            trigger: run.trigger.clone(),
+            status: run.status.as_str().into(),
+            exit_code: run.exit_code,
+            started_at: run.started_at.to_string(),
+            ended_at: text(run.ended_at.as_ref()),
+            output,
+            error: run.error.clone(),
+        }
+    }
+}
+
+impl From<&LogLine> for LogView {
+    fn from(line: &LogLine) -> Self {
+        Self {
+            seq: line.seq,
+            at: line.at.to_string(),
+            stream: line.stream.as_str().into(),
+            text: line.text.clone(),
+        }
+    }
+}
+
+impl From<&Event> for EventView {
+    fn from(event: &Event) -> Self {
+        Self {
+            at: event.at.to_string(),
+            kind: event.kind.as_str().into(),
+            source: event.source.to_string(),
+            unit: text(event.unit.as_ref()),
+            hash: text(event.hash.as_ref()),
+            revision: text(event.revision.as_ref()),
+            message: event.message.clone(),
+        }
+    }
+}
+
+impl From<&Done> for StepView {
+    fn from(done: &Done) -> Self {
+        let step = &done.step;
+        Self {
+            unit: step.unit.to_string(),
+            action: step.action.as_str().into(),
+            restart: step.restart.as_str().into(),
+            rule: step.rule.as_str().into(),
+            reason: step.reason.clone(),
+            from_hash: text(step.from.as_ref()),
+            to_hash: text(step.to.as_ref()),
+            files: step.files.iter().map(Into::into).collect(),
+            error: done.error.clone(),
+        }
+    }
+}
+
+impl From<&Report> for ReportView {
+    fn from(report: &Report) -> Self {
+        Self {
+            steps: report.steps.iter().map(Into::into).collect(),
+            problems: report
+                .problems
+                .iter()
+                .map(|(unit, problems)| UnitProblems {
+                    unit: unit.to_string(),
+                    problems: problems.iter().map(Into::into).collect(),
+                })
+                .collect(),
+            unready: report
+                .unready
+                .iter()
+                .map(|(name, why)| Unready { name: name.clone(), why: why.clone() })
+                .collect(),
+        }
+    }
+}
