@@ -1,0 +1,421 @@
+//! The composition root: builds the parts from settings, runs them, stops them. Decides nothing.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::act::folder::Folders;
+use crate::act::registry::Registry;
+use crate::act::survivors;
+use crate::act::tasks::TaskTarget;
+use crate::api::{self, Access};
+use crate::config::Settings;
+use crate::config::secret::Secret;
+use crate::model::id::UnitId;
+use crate::model::run::{Run, RunStatus};
+use crate::model::source::{Declared, Origin, SourceSpec};
+use crate::model::time::Timestamp;
+use crate::observe::git::{GitOptions, GitSource, HostSlots};
+use crate::observe::local::{LocalOptions, LocalSource};
+use crate::observe::{self, AnySource};
+use crate::plan::exclude::NEVER;
+use crate::reconcile::board::Board;
+use crate::reconcile::core::Core;
+use crate::reconcile::daemons::{Daemons, Health};
+use crate::reconcile::events::Events;
+use crate::reconcile::handle::Handle;
+use crate::reconcile::runs::{Runner, chain};
+use crate::record::{Blobs, Retention, SourceRecord, Store, StoreError};
+use crate::support::clock::Clock;
+use crate::support::lifecycle::{Lifecycle, Stop};
+
+/// The file that names the address of the service that holds a data directory.
+pub const ADDRESS_FILE: &str = "address";
+/// The file that holds the API's token, alone.
+pub const TOKEN_FILE: &str = "token";
+/// The store's database.
+pub const DATABASE_FILE: &str = "kindling.db";
+/// The file whose lock says that a service holds the data directory.
+const LOCK_FILE: &str = "lock";
+/// The file that holds the mark of this data directory's child processes.
+const MARK_FILE: &str = "mark";
+
+/// A fetch takes no longer than this (DESIGN 4).
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// The first fetch of a repository takes no longer than this (DESIGN 4).
+const CLONE_TIMEOUT: Duration = Duration::from_mins(15);
+/// Time between two sweeps of what is no longer kept.
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+/// A content that nothing refers to stays this long: a pass may be about to.
+const SWEEP_GRACE: Duration = Duration::from_hours(1);
+
+/// Why the service did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {path}")]
+    DataDir {
+        /// The directory, or the file in it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another service holds the data directory.
+    #[error("the data directory {path} is in use by another kindling{who}")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// What is known of it.
+        who: String,
+    },
+    /// The store cannot be used.
+    #[error("cannot use the store")]
+    Store(#[from] StoreError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refuses something that the service cannot do without.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A part of the service ended by itself.
+    #[error("the part `{0}` ended by itself: this is a bug in kindling")]
+    Bug(&'static str),
+}
+
+type Service = Handle<TaskTarget>;
+
+/// Runs the service until it is told to end.
+///
+/// # Errors
+/// It cannot start, or a part of it failed.
+pub async fn serve(settings: Settings) -> Result<(), AppError> {
+    observe::git::install_tls();
+    let lifecycle = Lifecycle::new();
+    lifecycle.take_signals().map_err(|source| AppError::System { what: "take signals", source })?;
+    let dir = DataDir::hold(&settings.data_dir)?;
+    let listener = listen(&settings).await?;
+    let token = dir.token(settings.token.clone())?;
+    let store = Store::open(&dir.file(DATABASE_FILE)).await?;
+    let parts = Parts::new(settings, store, dir.mark()?);
+    parts.end_survivors().await?;
+    let service = parts.service();
+    parts.start_sources(&service).await?;
+    lifecycle.spawn_long("sweep", sweep(parts.sweeper(), lifecycle.soft().clone()));
+    let address =
+        listener.local_addr().map_err(|source| AppError::System { what: "tell the address", source })?;
+    dir.announce(&address.to_string())?;
+    let (access, closing) = (Access::new(token, address.ip()), lifecycle.soft().clone());
+    let routes = api::router(service.clone(), access, closing.clone());
+    lifecycle.spawn_long("http", async move {
+        if let Err(error) = api::serve(listener, routes, closing).await {
+            tracing::error!("the listener failed: {error}");
+        }
+    });
+    tracing::info!("serving on http://{address} data={}", dir.path.display());
+    lifecycle.soft().cancelled().await;
+    tracing::info!("ending");
+    dir.withdraw();
+    // The second signal, or the time limit of the lifecycle, ends the wait.
+    tokio::select! {
+        () = service.close() => {}
+        () = lifecycle.hard().cancelled() => tracing::warn!("ended before everything was stopped"),
+    }
+    let why = lifecycle.ended().await;
+    parts.store.close().await?;
+    match why {
+        Stop::Bug(part) => Err(AppError::Bug(part)),
+        Stop::Terminate | Stop::Interrupt | Stop::Done => Ok(()),
+    }
+}
+
+async fn listen(settings: &Settings) -> Result<TcpListener, AppError> {
+    let address = settings.listen;
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| AppError::Listen { address: address.to_string(), source })
+}
+
+/// A data directory that this process alone holds.
+struct DataDir {
+    path: PathBuf,
+    /// Its lock is given back when the process ends, however it ends.
+    _lock: File,
+}
+
+impl DataDir {
+    fn hold(path: &Path) -> Result<Self, AppError> {
+        let failed = |at: &Path, source| AppError::DataDir { path: at.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| failed(path, source))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+            .map_err(|source| failed(path, source))?;
+        let at = path.join(LOCK_FILE);
+        let lock = private().open(&at).map_err(|source| failed(&at, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let read = |name| fs::read_to_string(path.join(name)).unwrap_or_default().trim().to_owned();
+                let (pid, address) = (read(LOCK_FILE), read(ADDRESS_FILE));
+                let pid = if pid.is_empty() { String::new() } else { format!(", process {pid}") };
+                let address = if address.is_empty() { address } else { format!(", at http://{address}") };
+                return Err(AppError::InUse { path: path.to_owned(), who: format!("{pid}{address}") });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(&at, source)),
+        }
+        let dir = Self { path: path.to_owned(), _lock: lock };
+        dir.withdraw();
+        dir.write(LOCK_FILE, &std::process::id().to_string())?;
+        Ok(dir)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), AppError> {
+        let at = self.file(name);
+        let written = private().truncate(true).open(&at).and_then(|mut file| writeln!(file, "{text}"));
+        written.map_err(|source| AppError::DataDir { path: at, source })
+    }
+
+    /// The configured token, else the one of the last start, else a new one.
+    fn token(&self, configured: Option<Secret>) -> Result<Secret, AppError> {
+        if let Some(token) = configured {
+            // A file of an earlier start would lead clients astray.
+            let _ = fs::remove_file(self.file(TOKEN_FILE));
+            return Ok(token);
+        }
+        self.kept(TOKEN_FILE).map(Secret::new)
+    }
+
+    /// What marks child processes of this data directory in their environment.
+    fn mark(&self) -> Result<String, AppError> {
+        self.kept(MARK_FILE)
+    }
+
+    /// A random text that is made once.
+    fn kept(&self, name: &str) -> Result<String, AppError> {
+        if let Ok(text) = fs::read_to_string(self.file(name))
+            && text.trim().len() >= 32
+        {
+            return Ok(text.trim().to_owned());
+        }
+        let mut bytes = [0_u8; 24];
+        getrandom::fill(&mut bytes).map_err(|source| AppError::System {
+            what: "get random bytes",
+            source: io::Error::other(source),
+        })?;
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.write(name, &text)?;
+        Ok(text)
+    }
+
+    fn announce(&self, address: &str) -> Result<(), AppError> {
+        self.write(ADDRESS_FILE, address)
+    }
+
+    fn withdraw(&self) {
+        // It is not there at the first start.
+        let _ = fs::remove_file(self.file(ADDRESS_FILE));
+    }
+}
+
+fn private() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
+/// What the service is built from.
+struct Parts {
+    settings: Settings,
+    store: Store,
+    blobs: Blobs,
+    folders: Folders,
+    clock: Clock,
+    mark: String,
+}
+
+/// What is swept now and then.
+struct Sweeper {
+    store: Store,
+    blobs: Blobs,
+    folders: Folders,
+    clock: Clock,
+}
+
+impl Parts {
+    fn new(settings: Settings, store: Store, mark: String) -> Self {
+        let blobs = Blobs::new(settings.data_dir.join("blobs"));
+        let folders = Folders::new(settings.data_dir.join("versions"), Arc::new(BlobFiles(blobs.clone())));
+        Self { settings, store, blobs, folders, clock: Clock::default(), mark }
+    }
+
+    fn sweeper(&self) -> Sweeper {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        Sweeper { store, blobs: self.blobs.clone(), folders: self.folders.clone(), clock }
+    }
+
+    /// Ends what a killed service left running, and says so in its runs, before anything starts.
+    async fn end_survivors(&self) -> Result<(), AppError> {
+        let runs = self.store.unfinished_runs().await?;
+        let recorded: Vec<_> = runs.iter().filter_map(|run| run.process.clone()).collect();
+        let ended = survivors::end_survivors(&self.mark, &recorded).await;
+        if !ended.is_empty() {
+            tracing::info!("ended {} processes that an earlier kindling left running", ended.len());
+        }
+        for run in runs {
+            let error = "kindling ended while it ran".into();
+            let ended_at = Some(Timestamp(self.clock.now_ms()));
+            self.store.finish_run(&Run { status: RunStatus::Interrupted, error, ended_at, ..run }).await?;
+        }
+        Ok(())
+    }
+
+    fn service(&self) -> Service {
+        let (events, clock) = (Events::default(), self.clock.clone());
+        let target = Arc::new(TaskTarget::new(self.folders.clone(), &self.mark));
+        let runner = Runner::new(self.store.clone(), Arc::clone(&target), clock.clone(), events.clone());
+        // Daemons report to the service, which is made of them.
+        let late: Arc<OnceLock<Service>> = Arc::default();
+        let told = Arc::clone(&late);
+        let report = Box::new(move |unit: &UnitId, health: Health| {
+            if let Some(service) = told.get() {
+                service.report_health(unit, health);
+            }
+        });
+        let core = Core {
+            store: self.store.clone(),
+            blobs: self.blobs.clone(),
+            registry: Registry::default(),
+            target,
+            daemons: Daemons::new(Arc::clone(&runner), report),
+            runner,
+            events,
+            board: Board::default(),
+            clock,
+            limits: self.settings.limits.clone(),
+            closing: CancellationToken::new(),
+        };
+        let service = Service::new(Arc::new(core), self.opener());
+        // It is set once, here.
+        let _ = late.set(service.clone());
+        service
+    }
+
+    /// Makes the observer of a source.
+    fn opener(&self) -> impl Fn(&SourceSpec) -> AnySource + Send + Sync + 'static {
+        let (data_dir, limits, slots) =
+            (self.settings.data_dir.clone(), self.settings.limits.clone(), HostSlots::new());
+        move |spec| match &spec.origin {
+            Origin::Git(origin) => AnySource::Git(Box::new(GitSource::open(GitOptions {
+                origin: origin.clone(),
+                store: data_dir.join("git").join(spec.name.as_str()),
+                fetch_timeout: FETCH_TIMEOUT,
+                clone_timeout: CLONE_TIMEOUT,
+                slots: slots.clone(),
+            }))),
+            Origin::Local(origin) => AnySource::Local(Box::new(LocalSource::open(LocalOptions {
+                root: origin.path.clone(),
+                prune: NEVER.iter().map(|name| (*name).to_owned()).collect(),
+                skip: log_file().into_iter().chain([data_dir.clone()]).collect(),
+                limits: limits.clone(),
+                max_watches: None,
+            }))),
+        }
+    }
+
+    /// Starts every source of the configuration and of the store; those that left the configuration are pruned.
+    async fn start_sources(&self, service: &Service) -> Result<(), AppError> {
+        let known = self.store.sources().await?;
+        let mut records = Vec::new();
+        for spec in &self.settings.sources {
+            let record = match known.iter().find(|record| record.spec.name == spec.name) {
+                Some(record) => {
+                    SourceRecord { spec: spec.clone(), declared: Declared::File, ..record.clone() }
+                }
+                None => SourceRecord::new(spec.clone(), Declared::File),
+            };
+            self.store.put_source(&record).await?;
+            records.push(record);
+        }
+        let configured: HashSet<_> = records.iter().map(|record| record.spec.name.clone()).collect();
+        let rest = known.into_iter().filter(|record| !configured.contains(&record.spec.name));
+        let (gone, added): (Vec<_>, Vec<_>) = rest.partition(|record| record.declared == Declared::File);
+        records.extend(added);
+        for recorded in service.recorded(records).await? {
+            service.start_source(recorded);
+        }
+        for recorded in service.recorded(gone).await? {
+            service.discard_source(recorded);
+        }
+        Ok(())
+    }
+}
+
+/// The file that the log is written to, if it is one: each line would wake a pass, and each pass writes lines.
+fn log_file() -> Option<PathBuf> {
+    std::fs::read_link("/proc/self/fd/2").ok().filter(|file| file.is_file())
+}
+
+/// The store's contents as the source of version folders.
+struct BlobFiles(Blobs);
+
+impl crate::act::folder::BlobSource for BlobFiles {
+    fn open(&self, hash: &crate::model::hash::ContentHash) -> io::Result<File> {
+        self.0.open(hash)
+    }
+}
+
+/// Forgets what is no longer kept, now and then, until `closing`.
+async fn sweep(sweeper: Sweeper, closing: CancellationToken) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            () = closing.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if let Err(error) = sweeper.run().await {
+            tracing::warn!("cannot forget what is no longer kept: {}", chain(&error));
+        }
+    }
+}
+
+impl Sweeper {
+    async fn run(&self) -> Result<(), StoreError> {
+        let pruned = self.store.prune(&Retention::default(), Timestamp(self.clock.now_ms())).await?;
+        tracing::debug!("forgot {} rows of history and {} runs", pruned.history, pruned.runs);
+        let contents = self.store.referenced_contents().await?;
+        let kept = self.store.kept_versions().await?;
+        if let Err(error) = self.folders.prune(&kept).await {
+            tracing::warn!("cannot remove folders of versions: {error}");
+        }
+        let blobs = self.blobs.clone();
+        let swept = tokio::task::spawn_blocking(move || blobs.sweep(&contents, SWEEP_GRACE));
+        match swept.await {
+            Ok(Ok(swept)) => tracing::debug!("swept {} contents", swept.files),
+            Ok(Err(error)) => tracing::warn!("cannot sweep contents: {error}"),
+            Err(_) => tracing::warn!("sweeping ended early"),
+        }
+        Ok(())
+    }
+}
