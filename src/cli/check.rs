@@ -1,0 +1,363 @@
+//! `kindling check`.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+use serde::Serialize;
+
+use crate::act::interpreter::Interpreters;
+use crate::act::probe;
+use crate::api::exit;
+use crate::api::wire::StatusView;
+use crate::app::{DATABASE_FILE, TOKEN_FILE};
+use crate::config::{self, Role, Settings};
+use crate::model::source::{Origin, SourceSpec};
+use crate::model::spec::TaskSpec;
+use crate::record::Store;
+use crate::support::text::printable;
+
+use super::Context;
+use super::error::{CliError, Ended};
+use super::look::{Looked, look};
+use super::output::{Format, Output};
+use super::values::{count, shell_word};
+
+/// Shortest token, in bytes; see the configuration.
+const MIN_TOKEN_BYTES: usize = 16;
+
+/// Check what the service needs, and name the command that mends it
+///
+/// Ends with 1 if something fails.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// What was found of one thing.
+#[derive(Debug, Serialize)]
+struct Finding {
+    status: Verdict,
+    check: String,
+    message: String,
+    /// The command, or what else mends it.
+    hint: Option<String>,
+}
+
+/// All that was found, in order.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn put(&mut self, status: Verdict, check: &str, message: impl Into<String>, hint: Option<String>) {
+        self.0.push(Finding { status, check: check.into(), message: message.into(), hint });
+    }
+
+    fn ok(&mut self, check: &str, message: impl Into<String>) {
+        self.put(Verdict::Ok, check, message, None);
+    }
+
+    fn warn(&mut self, check: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.put(Verdict::Warn, check, message, Some(hint.into()));
+    }
+
+    fn fail(&mut self, check: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.put(Verdict::Fail, check, message, Some(hint.into()));
+    }
+
+    fn error(&mut self, status: Verdict, check: &str, error: &CliError) {
+        self.put(status, check, error.sentence(), error.advice().map(str::to_owned));
+    }
+}
+
+pub async fn check(_: &Args, context: &mut Context) -> Ended {
+    let mut findings = Findings::default();
+    let settings = configuration(context, &mut findings);
+    if let Some(settings) = &settings {
+        data_dir(&settings.data_dir, &mut findings);
+        database(&settings.data_dir, &mut findings).await;
+        token(settings, &mut findings);
+        sources(settings, &mut findings).await;
+    }
+    // A service that was named can be asked without a configuration.
+    if settings.is_some() || context.globals.server.is_some() {
+        service(context, &mut findings).await;
+    }
+    let fails = findings.0.iter().any(|finding| finding.status == Verdict::Fail);
+    print(&mut context.output, &findings.0)?;
+    Ok(if fails { exit::NOT_SO } else { exit::DONE })
+}
+
+fn configuration(context: &Context, findings: &mut Findings) -> Option<Settings> {
+    let check = "configuration";
+    let located = match context.locate() {
+        Ok(located) => located,
+        Err(error) => {
+            findings.fail(check, error.to_string(), error.hint());
+            return None;
+        }
+    };
+    match config::load(&located.file, &Context::env, Role::Client) {
+        Ok(settings) => {
+            findings.ok(check, format!("{}, {}", located.file.display(), located.by));
+            Some(settings)
+        }
+        Err(errors) => {
+            for error in errors {
+                findings.put(Verdict::Fail, check, error.to_string(), error.hint);
+            }
+            None
+        }
+    }
+}
+
+fn data_dir(dir: &Path, findings: &mut Findings) {
+    let (check, shown) = ("data directory", dir.display());
+    let word = shell_word(&dir.display().to_string());
+    let Ok(found) = dir.metadata() else {
+        let above = dir.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new("/"));
+        if access(above, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
+            findings.ok(check, format!("{shown} is made by the first start"));
+        } else {
+            let message = format!("{shown} cannot be made: {} cannot be written to", above.display());
+            findings.fail(check, message, "set `data_dir` to another place");
+        }
+        return;
+    };
+    if !found.is_dir() {
+        findings.fail(check, format!("{shown} is no directory"), "set `data_dir` to another place");
+    } else if found.uid() != rustix::process::geteuid().as_raw() {
+        let message = format!("{shown} belongs to another user");
+        findings.fail(check, message, format!("sudo chown -R \"$(id -u)\" {word}"));
+    } else if access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        findings.fail(check, format!("{shown} cannot be written to"), format!("chmod 700 {word}"));
+    } else if found.permissions().mode() & 0o077 != 0 {
+        let message = format!("others may look into {shown}");
+        findings.warn(check, message, format!("chmod 700 {word}"));
+    } else {
+        findings.ok(check, format!("{shown}"));
+    }
+}
+
+async fn database(data_dir: &Path, findings: &mut Findings) {
+    let (check, path) = ("database", data_dir.join(DATABASE_FILE));
+    if !path.exists() {
+        findings.ok(check, "none yet: the first start makes it");
+        return;
+    }
+    match Store::examine(&path).await {
+        Ok(Some(version)) => findings.ok(check, format!("{}, schema {version}", path.display())),
+        Ok(None) => findings.ok(check, format!("{} is empty", path.display())),
+        Err(error) => {
+            let error = CliError::outside(error.to_string()).because_of(&error);
+            findings.fail(check, error.sentence(), "move it away: the next start makes a new one");
+        }
+    }
+}
+
+fn token(settings: &Settings, findings: &mut Findings) {
+    let check = "token";
+    let variable = Context::env(super::find::TOKEN).map(|token| token.len()).filter(|length| *length > 0);
+    if variable.is_some_and(|length| length < MIN_TOKEN_BYTES) {
+        let message = "KINDLING_TOKEN has fewer than 16 bytes: no service takes it";
+        findings.warn(check, message, "`openssl rand -hex 32` makes one");
+    }
+    if settings.token.is_some() {
+        findings.ok(check, "the configuration names one");
+        return;
+    }
+    let file = settings.data_dir.join(TOKEN_FILE);
+    let Ok(found) = file.metadata() else {
+        findings.ok(check, "none in the data directory: the start makes one unless one is configured");
+        return;
+    };
+    let word = shell_word(&file.display().to_string());
+    if found.permissions().mode() & 0o077 != 0 {
+        let message = format!("others may read {}", file.display());
+        findings.fail(check, message, format!("rm {word}, then start the service again: it makes a new one"));
+    } else if found.len() < MIN_TOKEN_BYTES as u64 {
+        let message = format!("{} is too short", file.display());
+        findings.fail(check, message, format!("rm {word}, then start the service again: it makes a new one"));
+    } else {
+        findings.ok(check, format!("{}", file.display()));
+    }
+}
+
+async fn sources(settings: &Settings, findings: &mut Findings) {
+    if settings.sources.is_empty() {
+        findings.warn(
+            "sources",
+            "none is configured",
+            "add one below `sources:`, or with `kindling source add`",
+        );
+    }
+    let interpreters = Interpreters::default();
+    let mut needed: BTreeMap<String, (TaskSpec, String)> = BTreeMap::new();
+    let mut directories = 0;
+    for source in &settings.sources {
+        if let Some(looked) = local(source, settings, findings).await {
+            directories += looked.directories;
+            for (key, spec) in specs(&looked) {
+                let program = spec.runtime.interpreter().to_owned();
+                needed.entry(program).or_insert_with(|| (spec.clone(), format!("{}/{key}", source.name)));
+            }
+        }
+    }
+    for (program, (spec, unit)) in &needed {
+        match interpreters.check(spec) {
+            None => findings.ok("interpreter", format!("{program}, for {unit}")),
+            Some(problem) => {
+                findings.fail("interpreter", format!("{unit}: {}", problem.message), "install it");
+            }
+        }
+    }
+    git(settings, findings).await;
+    watches(directories, findings);
+    trust(&settings.sources, findings);
+}
+
+async fn local(source: &SourceSpec, settings: &Settings, findings: &mut Findings) -> Option<Looked> {
+    let Origin::Local(local) = &source.origin else { return None };
+    let check = format!("source {}", source.name);
+    match look(&local.path, std::slice::from_ref(&settings.data_dir), &settings.limits).await {
+        Ok(looked) => {
+            let (all, broken) =
+                (looked.catalog.len(), looked.catalog.iter().filter(|(_, e)| e.state.is_err()).count());
+            let message = format!("{}: {}", local.path.display(), count(all, "unit"));
+            if broken > 0 {
+                let path = shell_word(&local.path.display().to_string());
+                findings.warn(
+                    &check,
+                    format!("{message}, {broken} broken"),
+                    format!("kindling validate {path}"),
+                );
+            } else {
+                findings.ok(&check, message);
+            }
+            Some(looked)
+        }
+        Err(error) => {
+            let path = shell_word(&local.path.display().to_string());
+            findings.fail(&check, error.sentence(), format!("mkdir -p {path}, or correct its `path`"));
+            None
+        }
+    }
+}
+
+fn specs(looked: &Looked) -> impl Iterator<Item = (String, &TaskSpec)> {
+    looked.catalog.iter().filter_map(|(_, entry)| {
+        let resolved = entry.state.as_ref().ok()?;
+        Some((entry.key.as_deref()?.to_owned(), &*resolved.spec))
+    })
+}
+
+/// git is needed for repositories of this machine only; over HTTP kindling fetches itself.
+async fn git(settings: &Settings, findings: &mut Findings) {
+    let on_this_machine = |source: &&SourceSpec| match &source.origin {
+        Origin::Git(git) => git.url.starts_with('/') || git.url.to_ascii_lowercase().starts_with("file:"),
+        Origin::Local(_) => false,
+    };
+    let needs = settings.sources.iter().find(on_this_machine);
+    let version = probe::version(Path::new("git")).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "git is not on PATH".to_owned(),
+        _ => format!("git fails: {error}"),
+    });
+    match (version, needs) {
+        (Ok(version), _) => findings.ok("git", version),
+        (Err(why), Some(source)) => {
+            findings.fail("git", format!("{why}; source {} is fetched with it", source.name), "install git");
+        }
+        (Err(why), None) => {
+            findings.ok("git", format!("{why}; only repositories of this machine would need it"));
+        }
+    }
+}
+
+fn watches(directories: usize, findings: &mut Findings) {
+    let limit = |name: &str| -> Option<usize> {
+        std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok()
+    };
+    let (Some(watches), Some(instances)) = (limit("max_user_watches"), limit("max_user_instances")) else {
+        findings.warn("inotify", "its limits cannot be read", "mount /proc");
+        return;
+    };
+    let message =
+        format!("{directories} directories to watch, {watches} watches and {instances} instances allowed");
+    if directories >= watches {
+        findings.warn("inotify", message, "sudo sysctl fs.inotify.max_user_watches=524288");
+    } else if instances < 16 {
+        findings.warn("inotify", message, "sudo sysctl fs.inotify.max_user_instances=1024");
+    } else {
+        findings.ok("inotify", message);
+    }
+}
+
+/// A source is trusted as much as a login of the service's user.
+fn trust(sources: &[SourceSpec], findings: &mut Findings) {
+    let user = Context::env("USER").and_then(|user| user.into_string().ok()).filter(|user| !user.is_empty());
+    let user = user.unwrap_or_else(|| format!("user {}", rustix::process::geteuid().as_raw()));
+    for source in sources {
+        let place = match &source.origin {
+            Origin::Git(git) => git.url.clone(),
+            Origin::Local(local) => local.path.display().to_string(),
+        };
+        findings.ok("trust", format!("who can write to {place} runs programs as {user}"));
+    }
+}
+
+async fn service(context: &Context, findings: &mut Findings) {
+    let check = "service";
+    let client = match context.client() {
+        Ok(client) => client,
+        Err(error) => return findings.error(Verdict::Fail, check, &error),
+    };
+    match client.get::<StatusView>(&["status"], &[]).await {
+        Ok(status) if status.version == env!("CARGO_PKG_VERSION") => {
+            findings.ok(check, format!("kindling {} at {}", status.version, client.address()));
+        }
+        Ok(status) => {
+            let message = format!("kindling {} at {} is another version", status.version, client.address());
+            findings.warn(check, message, "start the service again with this version");
+        }
+        // Before the first start there is none, and that is no fault.
+        Err(error) if error.is_not_reached() => findings.error(Verdict::Warn, check, &error),
+        Err(error) => findings.error(Verdict::Fail, check, &error),
+    }
+}
+
+fn print(output: &mut Output, findings: &[Finding]) -> Result<(), CliError> {
+    if output.format.is_data() {
+        return output.value(&serde_json::json!({ "items": findings }));
+    }
+    let shown = |finding: &&Finding| output.format != Format::Name || finding.status != Verdict::Ok;
+    let findings: Vec<&Finding> = findings.iter().filter(shown).collect();
+    let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
+    for finding in findings {
+        if output.format == Format::Name {
+            output.line(&printable(&finding.check))?;
+            continue;
+        }
+        let word = match finding.status {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "fail",
+        };
+        let word = output.verdict(word);
+        output.line(&format!(
+            "{word}  {:width$}  {}",
+            printable(&finding.check),
+            printable(&finding.message)
+        ))?;
+        if let Some(hint) = &finding.hint {
+            output.line(&format!("      {:width$}  -> {}", "", printable(hint)))?;
+        }
+    }
+    Ok(())
+}

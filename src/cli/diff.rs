@@ -1,0 +1,28 @@
+//! `kindling diff`.
+
+use crate::api::exit;
+use crate::api::wire::{ReportView, SubjectRequest};
+
+use super::Context;
+use super::error::Ended;
+use super::report;
+
+/// Show what a pass would do, step by step
+///
+/// Ends with 0 if it would do nothing, with 1 if it would do something or a unit is broken.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Look only at this source
+    source: Option<String>,
+}
+
+pub async fn diff(args: &Args, context: &mut Context) -> Ended {
+    let client = context.client()?;
+    let request = SubjectRequest { subject: args.source.clone() };
+    let mut planned: ReportView = client.post(&["diff"], &request).await?;
+    // What is not ready now is status' question.
+    planned.unready.clear();
+    report::print(&mut context.output, &planned, "no differences")?;
+    let is_same = planned.steps.is_empty() && planned.problems.is_empty();
+    Ok(if is_same { exit::DONE } else { exit::NOT_SO })
+}

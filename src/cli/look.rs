@@ -1,0 +1,94 @@
+//! Looks at a directory as a pass does, without a service: the same observer, the same discovery.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::limits::Limits;
+use crate::model::problem::Reason;
+use crate::model::tree::{Changes, Tree};
+use crate::observe::local::{LocalOptions, LocalSource};
+use crate::observe::{Ask, ObserveError, ReadRefusal, Reading, Source, Want};
+use crate::plan::catalog::Catalog;
+use crate::plan::discover::{self, FileRead, Input, Reads};
+use crate::plan::exclude::NEVER;
+
+use super::error::CliError;
+
+/// Rounds of discovery before it is given up (DESIGN 2).
+const MOST_ROUNDS: usize = 16;
+
+/// Times that a directory is looked at anew because it changed meanwhile.
+const MOST_LOOKS: usize = 3;
+
+/// What is in a directory.
+pub struct Looked {
+    /// Its units.
+    pub catalog: Catalog,
+    /// How many directories would be watched.
+    pub directories: usize,
+}
+
+/// Looks at a directory. `skip` is never entered: the data directory.
+///
+/// # Errors
+/// It cannot be read, or does not hold still.
+pub async fn look(root: &Path, skip: &[PathBuf], limits: &Limits) -> Result<Looked, CliError> {
+    for _ in 0..MOST_LOOKS {
+        if let Some(looked) = look_once(root, skip, limits).await? {
+            return Ok(looked);
+        }
+    }
+    Err(CliError::outside(format!("files below {} change while they are read", root.display())))
+}
+
+async fn look_once(root: &Path, skip: &[PathBuf], limits: &Limits) -> Result<Option<Looked>, CliError> {
+    let mut source = LocalSource::open(LocalOptions {
+        root: root.to_owned(),
+        prune: NEVER.iter().map(|name| (*name).to_owned()).collect(),
+        skip: skip.to_vec(),
+        limits: limits.clone(),
+        // One look needs no watch.
+        max_watches: Some(0),
+    });
+    let tree = source.observe(Ask::Full, None).await.map_err(|error| unobserved(&error))?.tree;
+    let (mut reads, mut catalog) = (Reads::new(), Catalog::default());
+    for _ in 0..MOST_ROUNDS {
+        let input = Input { tree: &tree, changes: &Changes::All, catalog: &catalog, limits };
+        let round = discover::discover(&input, &reads);
+        if !round.later.is_empty() {
+            return Ok(None);
+        }
+        if round.needs.is_empty() {
+            catalog.apply(round.found);
+            return Ok(Some(Looked { catalog, directories: directories(&tree) }));
+        }
+        let wants = round.needs.into_iter();
+        let wants = wants.map(|need| Want { path: need.path, bytes: need.bytes, max: need.max }).collect();
+        let read = source.read(wants, Arc::new(|_, _| Ok(()))).await.map_err(|error| unobserved(&error))?;
+        reads.extend(read.into_iter().map(|reading| (reading.path.clone(), file_read(reading))));
+    }
+    Err(CliError::bug(format!("the units below {} were not found in {MOST_ROUNDS} rounds", root.display())))
+}
+
+fn unobserved(error: &ObserveError) -> CliError {
+    match error.reason {
+        "RootMissing" | "RootNotADirectory" => CliError::usage(error.to_string()),
+        _ => CliError::outside(error.to_string()).because_of(error),
+    }
+}
+
+fn file_read(reading: Reading) -> FileRead {
+    match reading.content {
+        Ok(content) => FileRead::Read(content, reading.bytes),
+        Err(ReadRefusal::Gone | ReadRefusal::Moving) => FileRead::Later,
+        Err(refusal @ ReadRefusal::TooLarge { .. }) => {
+            FileRead::Refused(Reason::LimitExceeded, format!("{refusal} (`limits.file`)"))
+        }
+        Err(refusal @ ReadRefusal::Failed(_)) => FileRead::Refused(Reason::Unreadable, refusal.to_string()),
+    }
+}
+
+fn directories(tree: &Tree) -> usize {
+    tree.iter().flat_map(|(path, _)| path.ancestors()).collect::<BTreeSet<_>>().len()
+}

@@ -1,0 +1,221 @@
+//! Units, sources, runs and history as rows of tables.
+
+use crate::api::wire::{ConditionView, HistoryView, RunView, SourceView, SuspensionView, UnitView};
+use crate::model::time::Timestamp;
+
+use super::output::{Row, age, short, short_revision};
+
+impl Row for UnitView {
+    fn headers(wide: bool) -> Vec<&'static str> {
+        let mut headers = vec!["NAME", "KIND", "READY", "HASH", "ACTION", "AGE"];
+        if wide {
+            headers.extend(["SOURCE", "REVISION", "RULE", "HELD", "SUSPENDED"]);
+        }
+        headers.push("MESSAGE");
+        headers
+    }
+
+    fn cells(&self, wide: bool, now: Timestamp) -> Vec<String> {
+        let mut cells = vec![
+            self.id.clone(),
+            self.kind.clone(),
+            ready(&self.conditions),
+            short(self.deployed_hash.as_deref()),
+            self.action.clone().unwrap_or_default(),
+            age(&self.updated_at, now),
+        ];
+        if wide {
+            cells.extend([
+                self.source.clone(),
+                short_revision(self.deployed_revision.as_deref()),
+                self.rule.clone().unwrap_or_default(),
+                self.held.as_ref().map(|held| short(Some(&held.hash))).unwrap_or_default(),
+                self.suspended.as_ref().map(|suspended| age(&suspended.since, now)).unwrap_or_default(),
+            ]);
+        }
+        cells.push(unit_message(self));
+        cells
+    }
+
+    fn name(&self) -> String {
+        self.id.clone()
+    }
+}
+
+impl Row for SourceView {
+    fn headers(wide: bool) -> Vec<&'static str> {
+        let mut headers = vec!["NAME", "TYPE", "READY", "REVISION", "AGE"];
+        if wide {
+            headers.extend(["SEEN", "FETCHED", "DECLARED", "SUSPENDED", "LOCATION"]);
+        }
+        headers.push("MESSAGE");
+        headers
+    }
+
+    fn cells(&self, wide: bool, now: Timestamp) -> Vec<String> {
+        let since =
+            condition(&self.conditions, "Ready").map(|ready| ready.since.as_str()).unwrap_or_default();
+        let mut cells = vec![
+            self.name.clone(),
+            self.kind.clone(),
+            ready(&self.conditions),
+            at_branch(self, self.revision.deployed.as_deref()),
+            age(since, now),
+        ];
+        if wide {
+            cells.extend([
+                short_revision(self.revision.seen.as_deref()),
+                self.last_fetch_at.as_deref().map(|at| age(at, now)).unwrap_or_default(),
+                self.declared.clone(),
+                self.suspended.as_ref().map(|suspended| age(&suspended.since, now)).unwrap_or_default(),
+                self.location.clone(),
+            ]);
+        }
+        cells.push(with_stops(suspension(self.suspended.as_ref()), worst(&self.conditions)));
+        cells
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Row for RunView {
+    fn headers(wide: bool) -> Vec<&'static str> {
+        let mut headers = vec!["ID", "TASK", "STATUS", "EXIT", "STARTED", "TOOK"];
+        if wide {
+            headers.extend(["TRIGGER", "HASH", "REVISION", "ERROR"]);
+        }
+        headers
+    }
+
+    fn cells(&self, wide: bool, now: Timestamp) -> Vec<String> {
+        let started = Timestamp::parse(&self.started_at);
+        let ended = self.ended_at.as_deref().and_then(Timestamp::parse).unwrap_or(now);
+        let mut cells = vec![
+            self.id.clone(),
+            self.task.clone(),
+            self.status.clone(),
+            self.exit_code.map(|code| code.to_string()).unwrap_or_default(),
+            age(&self.started_at, now),
+            started.map(|started| crate::model::time::human(ended.since(started))).unwrap_or_default(),
+        ];
+        if wide {
+            cells.extend([
+                self.trigger.clone(),
+                short(Some(&self.hash)),
+                short_revision(self.revision.as_deref()),
+                self.error.clone(),
+            ]);
+        }
+        cells
+    }
+
+    fn name(&self) -> String {
+        self.id.clone()
+    }
+}
+
+impl Row for HistoryView {
+    fn headers(wide: bool) -> Vec<&'static str> {
+        let mut headers = vec!["AT", "UNIT", "GEN", "ACTION", "FROM", "TO", "OUTCOME", "TRIGGER"];
+        if wide {
+            headers.extend(["REVISION", "RULE", "PROOF", "TOOK"]);
+        }
+        headers.push("REASON");
+        headers
+    }
+
+    fn cells(&self, wide: bool, _: Timestamp) -> Vec<String> {
+        let mut cells = vec![
+            self.at.clone(),
+            self.unit.clone(),
+            self.generation.to_string(),
+            self.action.clone(),
+            short(self.from_hash.as_deref()),
+            short(self.to_hash.as_deref()),
+            self.outcome.clone(),
+            self.trigger.kind.clone(),
+        ];
+        if wide {
+            let revision = short_revision(self.revision.as_deref());
+            let took: f64 = self.phases.values().filter_map(serde_json::Value::as_f64).sum();
+            cells.extend([
+                if self.rewritten { format!("{revision} (rewritten)") } else { revision },
+                self.rule.clone(),
+                self.proof.clone(),
+                format!("{took:.1}ms"),
+            ]);
+        }
+        cells.push(if self.error.is_empty() {
+            self.reason.clone()
+        } else {
+            format!("{}: {}", self.reason, self.error)
+        });
+        cells
+    }
+
+    fn name(&self) -> String {
+        self.unit.clone()
+    }
+}
+
+/// The condition of this type.
+#[must_use]
+pub fn condition<'a>(conditions: &'a [ConditionView], kind: &str) -> Option<&'a ConditionView> {
+    conditions.iter().find(|condition| condition.kind == kind)
+}
+
+fn ready(conditions: &[ConditionView]) -> String {
+    condition(conditions, "Ready").map_or_else(|| "Unknown".into(), |ready| ready.status.clone())
+}
+
+/// What the conditions have to say, worst first: not ready, then not healthy, then that all is well.
+fn worst(conditions: &[ConditionView]) -> String {
+    let unhealthy = condition(conditions, "Healthy").filter(|healthy| healthy.status == "False");
+    match condition(conditions, "Ready") {
+        Some(ready) if ready.status == "True" => unhealthy.unwrap_or(ready).message.clone(),
+        Some(ready) => ready.message.clone(),
+        None => "nothing was decided yet".into(),
+    }
+}
+
+/// The message, behind what keeps changes back and is not in it already.
+fn unit_message(unit: &UnitView) -> String {
+    let reason = condition(&unit.conditions, "Ready").map(|ready| ready.reason.as_str()).unwrap_or_default();
+    let suspended = suspension(unit.suspended.as_ref()).filter(|_| reason != "Suspended");
+    let held = hold(unit).filter(|_| reason != "Held");
+    let stops: Vec<String> = suspended.into_iter().chain(held).collect();
+    with_stops((!stops.is_empty()).then(|| stops.join("; ")), worst(&unit.conditions))
+}
+
+/// A hold in words.
+#[must_use]
+pub fn hold(unit: &UnitView) -> Option<String> {
+    unit.held.as_ref().map(|held| {
+        let reason = if held.reason.is_empty() { String::new() } else { format!(": {}", held.reason) };
+        format!("{} held by {}{reason}", short(Some(&held.hash)), held.by)
+    })
+}
+
+/// A suspension in words.
+#[must_use]
+pub fn suspension(suspended: Option<&SuspensionView>) -> Option<String> {
+    suspended.map(|suspended| format!("suspended: {}", suspended.reason))
+}
+
+fn with_stops(stops: Option<String>, message: String) -> String {
+    match stops {
+        Some(stops) => format!("[{stops}] {message}"),
+        None => message,
+    }
+}
+
+/// `branch@12345678`; empty for a local source, and while there is no commit.
+fn at_branch(source: &SourceView, revision: Option<&str>) -> String {
+    if source.kind != "git" {
+        return String::new();
+    }
+    let branch = source.branch.as_deref().unwrap_or("HEAD");
+    revision.map_or_else(String::new, |revision| format!("{branch}@{}", short_revision(Some(revision))))
+}
