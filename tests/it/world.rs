@@ -1,0 +1,485 @@
+//! A service in memory: a source and a target that the test plays, a real store, time that runs fast.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kindling::act::registry::Registry;
+use kindling::act::{ActError, Exit, Launch, Started, StopHandle, Target};
+use kindling::model::event::{Event, EventType};
+use kindling::model::hash::UnitHash;
+use kindling::model::id::{SourceName, UnitId};
+use kindling::model::limits::Limits;
+use kindling::model::path::RelPath;
+use kindling::model::problem::{Problem, Reason};
+use kindling::model::run::Stream;
+use kindling::model::source::{Declared, LocalOrigin, Origin, Revision, SourceSpec};
+use kindling::model::spec::TaskSpec;
+use kindling::model::tree::{Changes, Content, Node, NodeKind, Stamp, Tree};
+use kindling::model::unit::Version;
+use kindling::observe::{Ask, Hint, Observation, ObserveError, ReadRefusal, Reading, Sink, Source, Want};
+use kindling::plan::hash;
+use kindling::reconcile::board::Board;
+use kindling::reconcile::core::Core;
+use kindling::reconcile::daemons::{Daemons, Health};
+use kindling::reconcile::events::Events;
+use kindling::reconcile::handle::{Handle, Subject};
+use kindling::reconcile::runs::Runner;
+use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
+use kindling::support::clock::Clock;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Longest time that a test waits for a state, in the test's fast time.
+pub const BOUND: Duration = Duration::from_secs(120);
+
+/// A source that a test writes to.
+#[derive(Clone, Default)]
+pub struct FakeFiles(Arc<Mutex<Files>>);
+
+#[derive(Default)]
+struct Files {
+    files: BTreeMap<String, Vec<u8>>,
+    changed: BTreeSet<String>,
+    hints: Vec<mpsc::UnboundedSender<Hint>>,
+    fails: Option<&'static str>,
+    looks: Vec<Ask>,
+    torn: BTreeSet<String>,
+    reads_take: Duration,
+    sink_fails: bool,
+    revision: Option<Revision>,
+}
+
+impl FakeFiles {
+    /// Writes a file and tells the watcher.
+    pub fn put(&self, path: &str, text: &str) -> &Self {
+        self.silently(path, Some(text)).tell(path)
+    }
+
+    /// Removes a file and tells the watcher.
+    pub fn remove(&self, path: &str) -> &Self {
+        self.silently(path, None).tell(path)
+    }
+
+    /// Writes or removes a file without any event.
+    pub fn silently(&self, path: &str, text: Option<&str>) -> &Self {
+        let mut files = self.0.lock().unwrap();
+        match text {
+            Some(text) => files.files.insert(path.into(), text.as_bytes().to_vec()),
+            None => files.files.remove(path),
+        };
+        files.changed.insert(path.into());
+        drop(files);
+        self
+    }
+
+    fn tell(&self, path: &str) -> &Self {
+        self.0.lock().unwrap().hints.retain(|hints| hints.send(Hint(path.into())).is_ok());
+        self
+    }
+
+    /// A manual shell task.
+    pub fn task(&self, dir: &str, script: &str) -> &Self {
+        self.put(&format!("{dir}/task.yaml"), &manifest(dir, "manual: true"))
+            .put(&format!("{dir}/task.sh"), script)
+    }
+
+    /// A daemon.
+    pub fn daemon(&self, dir: &str, script: &str) -> &Self {
+        self.put(&format!("{dir}/task.yaml"), &manifest(dir, "daemon: true"))
+            .put(&format!("{dir}/task.sh"), script)
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) -> &Self {
+        let all: Vec<String> = self.0.lock().unwrap().files.keys().cloned().collect();
+        all.iter().for_each(|path| {
+            self.remove(path);
+        });
+        self
+    }
+
+    /// Lets every look fail with this reason, or none.
+    pub fn fail(&self, reason: Option<&'static str>) -> &Self {
+        self.0.lock().unwrap().fails = reason;
+        self
+    }
+
+    /// Lets the next read of a path find it being written.
+    pub fn tear(&self, path: &str) -> &Self {
+        self.0.lock().unwrap().torn.insert(path.into());
+        self
+    }
+
+    /// Lets every read take this long.
+    pub fn reads_take(&self, time: Duration) -> &Self {
+        self.0.lock().unwrap().reads_take = time;
+        self
+    }
+
+    /// Lets the place where contents are kept refuse them, or not.
+    pub fn sink_fails(&self, fails: bool) -> &Self {
+        self.0.lock().unwrap().sink_fails = fails;
+        self
+    }
+
+    /// The commit that is seen from now on.
+    pub fn commit(&self, id: &str) -> &Self {
+        self.0.lock().unwrap().revision = Some(Revision::new(id));
+        self
+    }
+
+    /// How often and how closely the source was looked at.
+    pub fn looks(&self) -> Vec<Ask> {
+        self.0.lock().unwrap().looks.clone()
+    }
+}
+
+pub fn manifest(dir: &str, trigger: &str) -> String {
+    let name = dir.rsplit('/').next().unwrap();
+    format!("apiVersion: kindling/v1\nkind: Task\nname: {name}\nruntime: shell\ntrigger: {{{trigger}}}\n")
+}
+
+/// The observer of [`FakeFiles`].
+pub struct FakeSource {
+    files: FakeFiles,
+    hints: mpsc::UnboundedReceiver<Hint>,
+    seen: bool,
+}
+
+impl FakeSource {
+    pub fn new(files: &FakeFiles) -> Self {
+        let (send, hints) = mpsc::unbounded_channel();
+        files.0.lock().unwrap().hints.push(send);
+        Self { files: files.clone(), hints, seen: false }
+    }
+}
+
+fn stamp(bytes: &[u8]) -> Stamp {
+    let mut id = [0; 20];
+    id.copy_from_slice(&hash::content(bytes).bytes()[..20]);
+    Stamp::Object(id)
+}
+
+impl Source for FakeSource {
+    async fn observe(&mut self, ask: Ask, deployed: Option<Revision>) -> Result<Observation, ObserveError> {
+        let mut files = self.files.0.lock().unwrap();
+        files.looks.push(ask);
+        if let Some(reason) = files.fails {
+            let message = "the source fails".into();
+            return Err(ObserveError { reason, message, stalled: reason == "Denied", source: None });
+        }
+        let mut tree = Tree::default();
+        for (path, bytes) in &files.files {
+            let node = Node { kind: NodeKind::Regular, size: bytes.len() as u64, stamp: stamp(bytes) };
+            tree.insert(RelPath::parse(path).unwrap(), node);
+        }
+        let changed = std::mem::take(&mut files.changed);
+        let changes = if self.seen {
+            Changes::Paths(changed.iter().map(|path| RelPath::parse(path).unwrap()).collect())
+        } else {
+            Changes::All
+        };
+        self.seen = true;
+        let revision = files.revision.clone();
+        let rewritten = deployed.is_some() && deployed != revision;
+        Ok(Observation { tree: Arc::new(tree), changes, revision, rewritten })
+    }
+
+    async fn read(&mut self, wants: Vec<Want>, sink: Sink) -> Result<Vec<Reading>, ObserveError> {
+        let takes = self.files.0.lock().unwrap().reads_take;
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        let mut files = self.files.0.lock().unwrap();
+        if files.sink_fails {
+            let message = "cannot keep what was read".into();
+            return Err(ObserveError { reason: "StoreFailed", message, stalled: false, source: None });
+        }
+        let mut readings = Vec::new();
+        for want in wants {
+            let torn = files.torn.remove(want.path.as_str());
+            let found = files.files.get(want.path.as_str()).filter(|_| !torn).cloned();
+            let content = match &found {
+                None => Err(if torn { ReadRefusal::Moving } else { ReadRefusal::Gone }),
+                Some(bytes) => {
+                    sink(&hash::content(bytes), bytes).unwrap();
+                    Ok(Content { hash: hash::content(bytes), size: bytes.len() as u64, target: None })
+                }
+            };
+            let bytes = found.filter(|_| want.bytes).map(Into::into);
+            readings.push(Reading { path: want.path, content, bytes });
+        }
+        Ok(readings)
+    }
+
+    async fn hint(&mut self) -> Hint {
+        match self.hints.recv().await {
+            Some(hint) => hint,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A target whose processes a test ends.
+#[derive(Clone, Default)]
+pub struct FakeTarget(Arc<Mutex<Processes>>);
+
+#[derive(Default)]
+struct Processes {
+    started: Vec<Launch>,
+    alive: HashMap<String, Alive>,
+    stop_takes: Duration,
+    missing: bool,
+    unstartable: bool,
+}
+
+struct Alive {
+    unit: UnitId,
+    hash: UnitHash,
+    _lines: mpsc::Sender<(Stream, String)>,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+impl FakeTarget {
+    /// The versions of a unit whose processes live now.
+    pub fn alive(&self, unit: &UnitId) -> Vec<UnitHash> {
+        self.0.lock().unwrap().alive.values().filter(|p| p.unit == *unit).map(|p| p.hash).collect()
+    }
+
+    /// Everything that was started so far, as `unit` ids.
+    pub fn started(&self) -> Vec<String> {
+        self.0.lock().unwrap().started.iter().map(|launch| launch.version.unit.to_string()).collect()
+    }
+
+    /// Lets a process take this long to end when it is asked to.
+    pub fn stop_takes(&self, time: Duration) {
+        self.0.lock().unwrap().stop_takes = time;
+    }
+
+    /// Takes the interpreter away, or puts it back.
+    pub fn interpreter_is_missing(&self, missing: bool) {
+        self.0.lock().unwrap().missing = missing;
+    }
+
+    /// Lets every start fail, or none.
+    pub fn cannot_start(&self, unstartable: bool) {
+        self.0.lock().unwrap().unstartable = unstartable;
+    }
+
+    /// Ends every process of a unit with this code.
+    pub fn end(&self, unit: &UnitId, code: i32) {
+        for process in self.0.lock().unwrap().alive.values().filter(|p| p.unit == *unit) {
+            process.exit.send_replace(Some(Exit { code: Some(code), ..Exit::default() }));
+        }
+    }
+}
+
+impl Target for FakeTarget {
+    fn check(&self, _: &TaskSpec) -> Option<Problem> {
+        let missing = self.0.lock().unwrap().missing;
+        missing.then(|| Problem::new(Reason::MissingInterpreter, "sh is not installed"))
+    }
+
+    async fn start(&self, launch: Launch) -> Result<Started, ActError> {
+        let mut processes = self.0.lock().unwrap();
+        processes.started.push(launch.clone());
+        if processes.unstartable {
+            let source = std::io::Error::other("no such file");
+            return Err(ActError::Spawn { program: "sh".into(), source });
+        }
+        let (lines, read) = mpsc::channel(64);
+        let (ended, end) = oneshot::channel();
+        let (stop, mut stopped) = watch::channel(false);
+        let (exit, mut exited) = watch::channel(None);
+        let unit = launch.version.unit.clone();
+        let alive = Alive { unit, hash: launch.version.hash, _lines: lines, exit };
+        processes.alive.insert(launch.run.to_string(), alive);
+        let all = self.clone();
+        tokio::spawn(async move {
+            let exit = tokio::select! {
+                exit = async { exited.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone()) } => exit,
+                () = async { drop(stopped.wait_for(|stop| *stop).await) } => None,
+            };
+            let exit = match exit {
+                Some(exit) => Some(exit),
+                None => {
+                    let stop_takes = all.0.lock().unwrap().stop_takes;
+                    tokio::time::sleep(stop_takes).await;
+                    Some(Exit { signal: Some(15), stopped: true, ..Exit::default() })
+                }
+            };
+            all.0.lock().unwrap().alive.remove(launch.run.as_str());
+            let _ = ended.send(exit.unwrap_or_default());
+        });
+        Ok(Started { process: None, lines: read, stop: StopHandle(Arc::new(stop)), ended: end })
+    }
+}
+
+/// How far the test's time goes in [`REAL_STEP`].
+const STEP: Duration = Duration::from_millis(10);
+/// The real time of a step: long enough for the store's thread to do its part.
+const REAL_STEP: Duration = Duration::from_micros(250);
+
+/// Keeps tokio's paused time going at forty times its speed, until it is dropped.
+///
+/// Paused time left alone jumps to the next timer whenever all tasks wait, be it only for the store's thread: hours
+/// would pass within one commit.
+pub struct FastTime {
+    _held: std::sync::mpsc::Sender<()>,
+}
+
+impl FastTime {
+    fn start() -> Self {
+        let (held, release) = std::sync::mpsc::channel();
+        let release = Arc::new(Mutex::new(release));
+        tokio::spawn(async move {
+            loop {
+                // A blocking task keeps paused time from jumping while the real step lasts.
+                let release = Arc::clone(&release);
+                let over = tokio::task::spawn_blocking(move || {
+                    let waited = release.lock().unwrap().recv_timeout(REAL_STEP);
+                    waited != Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+                });
+                if over.await.unwrap_or(true) {
+                    return;
+                }
+                tokio::time::advance(STEP).await;
+            }
+        });
+        Self { _held: held }
+    }
+}
+
+/// A service with one source `s`.
+pub struct World {
+    pub time: FastTime,
+    pub files: FakeFiles,
+    pub target: FakeTarget,
+    pub service: Handle<FakeTarget>,
+    pub events: broadcast::Receiver<Arc<[Event]>>,
+    pub store: Store,
+    pub dir: Arc<tempfile::TempDir>,
+}
+
+pub fn source() -> SourceName {
+    SourceName::new("s").unwrap()
+}
+
+pub fn unit(key: &str) -> UnitId {
+    UnitId::new(source(), key)
+}
+
+pub fn all() -> Subject {
+    Subject::Source(source())
+}
+
+impl World {
+    /// A service over these files that has looked at nothing yet.
+    pub async fn start(files: &FakeFiles) -> Self {
+        let store = Store::in_memory().await.unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_with(files, FakeTarget::default(), store, dir, FastTime::start()).await
+    }
+
+    /// The same service after it was killed: its processes are gone, the store and the blobs are what is left.
+    pub async fn again(self) -> Self {
+        let Self { files, store, dir, time, service, .. } = self;
+        service.core().closing.cancel();
+        while files.0.lock().unwrap().hints.iter().any(|hints| !hints.is_closed()) {
+            tokio::task::yield_now().await;
+        }
+        Self::start_with(&files, FakeTarget::default(), store, dir, time).await
+    }
+
+    async fn start_with(
+        files: &FakeFiles,
+        target: FakeTarget,
+        store: Store,
+        dir: Arc<tempfile::TempDir>,
+        time: FastTime,
+    ) -> Self {
+        let (events, clock) = (Events::default(), Clock::default());
+        let shared = Arc::new(target.clone());
+        let runner = Runner::new(store.clone(), Arc::clone(&shared), clock.clone(), events.clone());
+        let slot: Arc<Mutex<Option<Handle<FakeTarget>>>> = Arc::default();
+        let report = {
+            let slot = Arc::clone(&slot);
+            Box::new(move |unit: &UnitId, health: Health| {
+                if let Some(service) = &*slot.lock().unwrap() {
+                    service.report_health(unit, health);
+                }
+            })
+        };
+        let core = Arc::new(Core {
+            store: store.clone(),
+            blobs: Blobs::new(dir.path().join("blobs")),
+            registry: Registry::default(),
+            target: shared,
+            daemons: Daemons::new(Arc::clone(&runner), report),
+            runner,
+            events: events.clone(),
+            board: Board::default(),
+            clock,
+            limits: Limits::default(),
+            closing: CancellationToken::new(),
+        });
+        let listener = events.listen();
+        let opened = files.clone();
+        let service = Handle::new(core, move |_: &SourceSpec| FakeSource::new(&opened));
+        *slot.lock().unwrap() = Some(service.clone());
+        let known = store.sources().await.unwrap();
+        if known.is_empty() {
+            let origin = Origin::Local(LocalOrigin { path: "/nowhere".into(), debounce: None });
+            let record = SourceRecord::new(SourceSpec { name: source(), origin }, Declared::File);
+            store.put_source(&record).await.unwrap();
+        }
+        for recorded in service.recorded(store.sources().await.unwrap()).await.unwrap() {
+            service.start_source(recorded);
+        }
+        Self { time, files: files.clone(), target, service, events: listener, store, dir }
+    }
+
+    /// Waits for an event of this kind on this unit.
+    pub async fn event(&mut self, kind: EventType, key: &str) -> Event {
+        let wanted = unit(key);
+        tokio::time::timeout(BOUND, async {
+            loop {
+                let batch = self.events.recv().await.expect("the service lives and nothing was missed");
+                if let Some(event) = batch.iter().find(|e| e.kind == kind && e.unit.as_ref() == Some(&wanted))
+                {
+                    return event.clone();
+                }
+            }
+        })
+        .await
+        .unwrap_or_else(|_| {
+            panic!("no {} of {key}: {:#?}", kind.as_str(), self.service.core().board.unit(&wanted))
+        })
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+        let waited = tokio::time::timeout(BOUND, async {
+            while !so(self) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "not so: {what}; units: {:#?}", self.service.core().board.units());
+    }
+
+    pub fn record(&self, key: &str) -> Option<Arc<UnitRecord>> {
+        self.service.core().board.unit(&unit(key))
+    }
+
+    pub fn live(&self, key: &str) -> Option<Arc<Version>> {
+        self.service.core().registry.get(&unit(key))
+    }
+
+    /// A condition of a unit as `STATUS REASON: MESSAGE`.
+    pub fn condition(&self, key: &str, kind: kindling::model::condition::ConditionType) -> String {
+        let record = self.record(key);
+        let found = record.as_ref().and_then(|record| record.conditions.get(kind));
+        found.map_or_else(String::new, |c| format!("{} {}: {}", c.status.as_str(), c.reason, c.message))
+    }
+}
