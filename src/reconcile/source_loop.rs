@@ -167,6 +167,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         loop {
             self.start_next().await;
+            // A pass that looks at nothing is over already, and nothing may wake the loop for long.
+            self.answer_waiting();
             match self.wake().await {
                 Wake::Close | Wake::Message(None) => return,
                 Wake::Message(Some(message)) => {

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::repo::Repo;
 use crate::service::client::{Client, condition};
 use crate::service::{Service, manifest, processes, until};
 
@@ -111,6 +112,24 @@ async fn a_second_sigterm_waits_for_no_run_and_leaves_no_process_either() {
     let run = client.get(&format!("/api/v1/runs/{}", text(&run, "id"))).await;
     assert_eq!(text(&run, "status"), "interrupted", "{run:#}");
     assert_prints(&client, "dir/a", "this is a").await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_repository_does_not_wait_for_its_next_poll() {
+    let repo = Repo::with(&[("a/task.yaml", &manifest("a", "manual: true")), ("a/task.sh", "printf one\n")]);
+    let url = repo.bare();
+    let mut service = Service::new(&format!(
+        "sources:\n  - name: repo\n    git: {{url: \"{}\", poll_interval: 1h}}\n",
+        url.display()
+    ));
+    let client = service.start().await;
+    for output in ["one", "two"] {
+        repo.publish(&[("a/task.sh", &format!("printf {output}\n"))]);
+        client.reconcile().await;
+        client.post("/api/v1/wait", json!({})).await;
+        client.post("/api/v1/wait", json!({"subject": "repo/a"})).await;
+        assert_prints(&client, "repo/a", output).await;
+    }
 }
 
 #[tokio::test]
