@@ -125,7 +125,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         listener.local_addr().map_err(|source| AppError::System { what: "tell the address", source })?;
     dir.announce(&address.to_string())?;
     let (access, closing) = (Access::new(token, address.ip()), lifecycle.soft().clone());
-    let routes = api::router(service.clone(), access, closing.clone());
+    let routes = api::router(service.clone(), access, dir.path.clone(), closing.clone());
     lifecycle.spawn_long("http", async move {
         if let Err(error) = api::serve(listener, routes, closing).await {
             tracing::error!("the listener failed: {error}");

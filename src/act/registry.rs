@@ -1,6 +1,7 @@
 //! Which version of each unit is live in this process. Holds values only; starts and stops nothing.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::model::id::UnitId;
@@ -12,6 +13,7 @@ use crate::model::unit::Version;
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     live: Arc<RwLock<HashMap<UnitId, Arc<Version>>>>,
+    changes: Arc<AtomicU64>,
 }
 
 impl Registry {
@@ -31,12 +33,22 @@ impl Registry {
         self.read().get(unit).cloned()
     }
 
+    /// A number that is another one after every change.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        // Taken under the lock, so that no change is half done.
+        let _live = self.read();
+        self.changes.load(Ordering::Relaxed)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, HashMap<UnitId, Arc<Version>>> {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<UnitId, Arc<Version>>> {
-        self.live.write().unwrap_or_else(PoisonError::into_inner)
+        let live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        live
     }
 }
 

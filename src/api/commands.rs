@@ -7,7 +7,7 @@ use axum::extract::{Path, State as AxumState};
 use futures_util::future::join_all;
 
 use crate::act::Target;
-use crate::config::remote;
+use crate::config::{self, remote};
 use crate::model::hash::UnitHash;
 use crate::model::id::{SourceName, UnitId};
 use crate::model::path::RelPath;
@@ -119,7 +119,16 @@ pub(super) async fn resume<T: Target>(
 }
 
 pub(super) async fn add_source<T: Target>(AxumState(api): State<T>, Body(new): Body<NewSource>) -> Answer {
-    let report = api.service.add_source(spec_of(new)?).await?;
+    let spec = spec_of(new)?;
+    if let Origin::Local(local) = &spec.origin
+        && config::is_inside(&local.path, &api.data_dir)
+    {
+        let path = local.path.display();
+        return Err(Failure::invalid(format!(
+            "{path} is the data directory or lies inside it, where no unit is looked for"
+        )));
+    }
+    let report = api.service.add_source(spec).await?;
     Ok(Json((&report).into()))
 }
 

@@ -10,6 +10,7 @@ mod subject;
 pub mod wire;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -33,14 +34,21 @@ const MAX_BODY: usize = 17 << 20;
 pub struct Api<T> {
     service: Handle<T>,
     access: Access,
+    /// Where nothing is looked for.
+    data_dir: PathBuf,
     closing: CancellationToken,
 }
 
 type State<T> = axum::extract::State<Arc<Api<T>>>;
 
-/// All routes. Every one but health needs the token.
-pub fn router<T: Target>(service: Handle<T>, access: Access, closing: CancellationToken) -> Router {
-    let api = Arc::new(Api { service, access, closing });
+/// All routes. Every one but health needs the token. `data_dir` is where the service keeps its own files.
+pub fn router<T: Target>(
+    service: Handle<T>,
+    access: Access,
+    data_dir: PathBuf,
+    closing: CancellationToken,
+) -> Router {
+    let api = Arc::new(Api { service, access, data_dir, closing });
     let guarded = Router::new()
         .route("/api/v1/status", get(listings::status))
         .route("/api/v1/sources", get(listings::sources).post(commands::add_source))

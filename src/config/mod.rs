@@ -24,7 +24,7 @@ mod sections;
 pub mod words;
 pub mod yaml;
 
-pub use self::sections::{DEFAULT_DATA_DIR, DEFAULT_LISTEN};
+pub use self::sections::{DEFAULT_DATA_DIR, DEFAULT_LISTEN, is_inside};
 
 /// What kindling.yaml says.
 #[derive(Clone, Debug)]

@@ -308,7 +308,7 @@ impl Reader<'_> {
             Some(window)
         });
         if let (Some(field), Some(path), Some(data_dir)) = (place, &path, data_dir)
-            && resolved(path).starts_with(resolved(data_dir))
+            && is_inside(path, data_dir)
         {
             let error = field.error("is the data directory or lies inside it, where no unit is looked for");
             self.hinted(error, "name another directory here or in `data_dir`");
@@ -337,6 +337,12 @@ impl Reader<'_> {
 
 fn to_usize(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// Whether `path` is `dir` or lies in it, links followed as far as they are there.
+#[must_use]
+pub fn is_inside(path: &Path, dir: &Path) -> bool {
+    resolved(path).starts_with(resolved(dir))
 }
 
 /// The path without links, as far as it is there yet.

@@ -60,6 +60,12 @@ impl Catalog {
         RelPath::parse(key).ok().filter(|dir| !dir.is_root() && self.entries.contains_key(dir))
     }
 
+    /// What was found of the unit `key`.
+    #[must_use]
+    pub fn of_key(&self, key: &str) -> Option<&Entry> {
+        self.dir_of(key).and_then(|dir| self.get(&dir))
+    }
+
     /// How many units there are, broken ones counted.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -14,8 +14,9 @@ use crate::record::{Recording, Suspension, UnitRecord};
 use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
 use super::perform::Acted;
 use super::runs::chain;
-use super::source_loop::{SourceLoop, Unit};
+use super::source_loop::SourceLoop;
 use super::status;
+use super::units::Unit;
 
 impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Deploys an earlier version and holds what is desired now.
@@ -146,9 +147,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let recording = Recording { units: vec![record.clone()], ..Recording::new(now) };
         self.core.store.commit(recording).await.map_err(|error| failed(&error))?;
         self.core.board.put_units([record.clone()]);
-        if let Some(unit) = self.units.get_mut(key) {
-            unit.record = record;
-        }
+        self.units.change(key, |unit| unit.record = record);
         self.update_retry();
         Ok(())
     }
@@ -209,7 +208,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     pub(super) fn unready(&self) -> Vec<(String, String)> {
         let source =
             status::unready(&self.record.conditions).map(|why| (self.record.spec.name.to_string(), why));
-        let units = self.units.values().filter_map(|unit| {
+        let units = self.units.restless().filter_map(|unit| {
             status::unready(&unit.record.conditions).map(|why| (unit.record.id.to_string(), why))
         });
         source.into_iter().chain(units).collect()
@@ -225,7 +224,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Starts the daemons of deployed versions that nobody looks after yet; called once.
     pub(super) fn start_daemons(&mut self) {
         self.daemons_started = true;
-        for unit in self.units.values().filter(|unit| unit.busy.is_none()) {
+        for unit in self.units.restless().filter(|unit| unit.busy.is_none()) {
             let Some(version) = unit.version.clone().filter(|version| version.spec.is_daemon()) else {
                 continue;
             };

@@ -17,6 +17,7 @@ mod pass;
 mod perform;
 mod source_loop;
 mod status;
+mod units;
 
 pub use source_loop::SourceLoop;
 pub use status::unready;

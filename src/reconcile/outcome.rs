@@ -20,8 +20,9 @@ use super::daemons::{Health, Settled};
 use super::message::{Doing, Look, PassOrder, Refusal, RefusalKind};
 use super::perform::Acted;
 use super::runs::chain;
-use super::source_loop::{SourceLoop, Unit, chance};
+use super::source_loop::{SourceLoop, chance};
 use super::status;
+use super::units::Unit;
 
 /// Time between two attempts to record while the store cannot be written.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -91,8 +92,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let key = Arc::clone(&doing.step.unit.key);
         let current = self.units.get(&key).and_then(|unit| unit.busy);
         let is_current = current.is_some_and(|(generation, _)| generation == doing.step.generation);
-        if let Some(unit) = self.units.get_mut(&key).filter(|_| is_current) {
-            unit.busy = None;
+        if is_current {
+            self.units.change(&key, |unit| unit.busy = None);
         }
         let (outcome, error) = match settled {
             Settled::Started | Settled::Stopped => (Outcome::Succeeded, None),
@@ -193,6 +194,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let Some(version) = &doing.version else { return };
         let step = &doing.step;
         let known = unit.record.deployed.is_some();
+        // What was saved over it while the step was under way is still wrong.
+        let is_broken = self.catalog.of_key(&step.unit.key).is_some_and(|entry| entry.state.is_err());
         let record = &mut unit.record;
         record.name.clone_from(&version.spec.name);
         if step.rule == Rule::Rollback {
@@ -200,7 +203,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             record.pinned = doing.hold.as_ref().map(|_| version.hash);
         } else {
             // A newer step knows better what is desired.
-            if unit.busy.is_none() {
+            if unit.busy.is_none() && !is_broken {
                 record.desired = Some(version.hash);
             }
             record.pinned = None;
@@ -210,7 +213,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         record.deployed_revision.clone_from(&version.revision);
         note_step(record, step);
         (record.failures, record.retry_at) = (0, None);
-        record.problems.clear();
+        if !is_broken {
+            record.problems.clear();
+        }
         record.updated_at = self.core.now();
         if !version.spec.is_daemon() {
             record.conditions.clear(ConditionType::Healthy);
@@ -260,7 +265,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     fn draft_broken(&self, key: &Arc<str>, problems: Vec<Problem>, draft: &mut Draft) {
         let id = self.unit_id(key);
         let mut unit = self.next_state(&id);
-        if unit.record.problems == problems && self.units.contains_key(key) {
+        if unit.record.problems == problems && self.units.contains(key) {
             return;
         }
         let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -359,7 +364,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let all = draft.units.iter().all(|unit| is_live(&unit.record))
             && self
                 .units
-                .values()
+                .restless()
                 .all(|unit| (is_live(&unit.record) && unit.busy.is_none()) || drafted(unit));
         if all {
             self.record.revisions.deployed = self.revision.clone();
@@ -389,7 +394,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.core.board.remove_units(&draft.removed);
         self.core.board.put_source(self.record.clone());
         for unit in draft.units {
-            self.units.insert(Arc::clone(&unit.record.id.key), unit);
+            self.units.put(unit);
         }
         for gone in &draft.removed {
             if let Some(unit) = self.units.remove(&gone.key) {
@@ -417,10 +422,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let now = self.core.now();
         let again = now.plus(STORE_RETRY);
         for unit in units {
-            if let Some(known) = self.units.get_mut(&unit.record.id.key) {
-                known.record.retry_at = Some(again);
+            let key = &unit.record.id.key;
+            if self.units.contains(key) {
+                self.units.change(key, |known| known.record.retry_at = Some(again));
             } else {
-                self.undecided.insert(Arc::clone(&unit.record.id.key));
+                self.undecided.insert(Arc::clone(key));
             }
         }
         let conditions = &mut self.record.conditions;

@@ -25,6 +25,7 @@ use crate::plan::guard;
 
 use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
 use super::source_loop::SourceLoop;
+use super::units::Unit;
 use crate::record::UnitRecord;
 
 /// Rounds of discovery before it is given up (DESIGN 2).
@@ -193,12 +194,17 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// What is to be decided: what changed, what waits for another attempt, what drifted, what a person named.
-    fn keys_to_decide(&self, order: &PassOrder) -> BTreeSet<Arc<str>> {
+    fn keys_to_decide(&mut self, order: &PassOrder) -> BTreeSet<Arc<str>> {
         let mut keys: BTreeSet<Arc<str>> =
             self.undecided.iter().filter(|key| !self.is_unread(key)).cloned().collect();
         keys.extend(self.retries_due(self.core.now()));
         if order.look >= Look::Full {
             keys.extend(self.drifted());
+        }
+        if order.dry {
+            // Whoever asks what a pass would do is told what keeps it from doing anything.
+            let broken = self.units.restless().filter(|unit| !unit.record.problems.is_empty());
+            keys.extend(broken.map(|unit| Arc::clone(&unit.record.id.key)));
         }
         match (&order.unit, order.force) {
             (Some(key), _) => {
@@ -211,18 +217,28 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Units of which something else is there than was recorded, or whose interpreter was missing.
-    fn drifted(&self) -> Vec<Arc<str>> {
-        let differs = |unit: &&super::source_loop::Unit| {
-            let id = &unit.record.id;
-            let waits =
-                unit.record.problems.iter().any(|problem| problem.reason == Reason::MissingInterpreter);
-            let Some(version) = &unit.version else { return waits };
-            let registered = self.core.registry.get(id).map(|live| live.hash);
-            let supervised =
-                !version.spec.is_daemon() || !self.daemons_started || self.core.daemons.is_supervised(id);
-            waits || (unit.busy.is_none() && (registered != Some(version.hash) || !supervised))
+    fn drifted(&mut self) -> Vec<Arc<str>> {
+        let now = (self.core.registry.changes(), self.units.changes());
+        let keys = |units: &mut dyn Iterator<Item = &Unit>| -> Vec<Arc<str>> {
+            units.filter(|unit| self.differs(unit)).map(|unit| Arc::clone(&unit.record.id.key)).collect()
         };
-        self.units.values().filter(differs).map(|unit| Arc::clone(&unit.record.id.key)).collect()
+        // Where neither side changed since they agreed, only what is alive by itself can differ.
+        if self.compared == Some(now) {
+            return keys(&mut self.units.restless());
+        }
+        let found = keys(&mut self.units.values());
+        self.compared = found.is_empty().then_some(now);
+        found
+    }
+
+    fn differs(&self, unit: &Unit) -> bool {
+        let id = &unit.record.id;
+        let waits = unit.record.problems.iter().any(|problem| problem.reason == Reason::MissingInterpreter);
+        let Some(version) = &unit.version else { return waits };
+        let registered = self.core.registry.get(id).map(|live| live.hash);
+        let supervised =
+            !version.spec.is_daemon() || !self.daemons_started || self.core.daemons.is_supervised(id);
+        waits || (unit.busy.is_none() && (registered != Some(version.hash) || !supervised))
     }
 
     fn decide_all(&mut self, order: &PassOrder) -> Vec<Decision> {
@@ -233,7 +249,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     fn decide(&mut self, order: &PassOrder, key: Arc<str>) -> Option<Decision> {
-        let entry = self.catalog.dir_of(&key).and_then(|dir| self.catalog.get(&dir));
+        let entry = self.catalog.of_key(&key);
         let desired = match entry {
             Some(Entry { state: Err(problems), .. }) => {
                 return Some(Decision { key, verdict: Verdict::Broken(problems.clone()) });
@@ -241,7 +257,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             Some(Entry { state: Ok(resolved), .. }) => Some(resolved.clone()),
             None => None,
         };
-        if desired.is_none() && !self.units.contains_key(&key) {
+        if desired.is_none() && !self.units.contains(&key) {
             return None;
         }
         let id = self.unit_id(&key);
@@ -304,8 +320,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             _ => None,
         };
         let gone: Vec<UnitId> = decisions.iter().filter_map(removed).collect();
-        let deployed = self.units.values().filter(|unit| unit.version.is_some()).count();
-        (!order.allow_removals && guard::needs_permission(deployed, gone.len())).then_some(gone)
+        let needed = !order.allow_removals && guard::needs_permission(self.units.deployed(), gone.len());
+        needed.then_some(gone)
     }
 }
 

@@ -18,7 +18,8 @@ use super::daemons::Settled;
 use super::message::{Doing, Message, PassOrder, Refusal};
 use super::outcome::Finished;
 use super::pass::{Decision, Verdict};
-use super::source_loop::{SourceLoop, Unit};
+use super::source_loop::SourceLoop;
+use super::units::Unit;
 
 /// What became of the decisions of a pass.
 pub(super) struct Acted {
@@ -114,13 +115,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             }
         }
         for doing in stops.iter().chain(&starts) {
-            let unit = self.units.entry(Arc::clone(&doing.step.unit.key)).or_insert_with(|| {
+            let unit = self.units.remove(&doing.step.unit.key).unwrap_or_else(|| {
                 let name =
                     doing.version.as_ref().map(|version| version.spec.name.clone()).unwrap_or_default();
                 let record = crate::record::UnitRecord::new(doing.step.unit.clone(), &name, self.core.now());
                 Unit { record, version: None, busy: None }
             });
-            unit.busy = Some((doing.step.generation, doing.step.to));
+            self.units.put(Unit { busy: Some((doing.step.generation, doing.step.to)), ..unit });
             acted.begun.push(doing.clone());
         }
         if !stops.is_empty() || !starts.is_empty() {

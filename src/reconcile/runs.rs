@@ -2,7 +2,7 @@
 //!
 //! A run executes the version that it was started with, whatever is registered meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,12 @@ use super::events::Events;
 const LOG_BATCH: usize = 512;
 /// Longest time that a line waits for others to be written with.
 const LOG_WAIT: Duration = Duration::from_millis(40);
+/// About how much of a daemon's log is kept, in bytes: it may write for ever.
+const DAEMON_LOG: usize = 64 << 20;
+/// About how much of any other run's log is kept, in bytes.
+const RUN_LOG: usize = 1 << 30;
+/// What a line takes in the store beside its text, in bytes, roughly.
+const LINE_BYTES: usize = 32;
 /// Time between two attempts to write while the store cannot.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
@@ -108,6 +114,7 @@ impl<T: Target> Runner<T> {
     ) -> Result<Asked, StoreError> {
         let id = RunId::from_random(random());
         let run = new_run(&id, &version, trigger, Timestamp(self.clock.now_ms()));
+        let most = if version.spec.is_daemon() { DAEMON_LOG } else { RUN_LOG };
         self.store.insert_run(&run).await?;
         self.tell(&run, EventType::RunStarted, format!("run {id} started")).await;
         let (done, over) = watch::channel(None);
@@ -127,7 +134,7 @@ impl<T: Target> Runner<T> {
                         until_written!(runner.store.set_process(&run.id, &process));
                         run.process = Some(process);
                     }
-                    runner.keep_log(&run.id, &active, started.lines).await;
+                    runner.keep_log(&run.id, &active, started.lines, most).await;
                     let exit = started.ended.await.unwrap_or_else(|_| lost());
                     runner.finish(run, exit, &active, &done).await;
                 });
@@ -178,8 +185,16 @@ impl<T: Target> Runner<T> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn keep_log(&self, id: &RunId, active: &Active, mut lines: mpsc::Receiver<(Stream, String)>) {
+    /// Writes down what a run says, to its end; only about the newest `most` bytes of it are kept.
+    async fn keep_log(
+        &self,
+        id: &RunId,
+        active: &Active,
+        mut lines: mpsc::Receiver<(Stream, String)>,
+        most: usize,
+    ) {
         let (mut seq, mut batch) = (0, Vec::with_capacity(LOG_BATCH));
+        let mut length = LogLength::new(most);
         while lines.recv_many(&mut batch, LOG_BATCH).await > 0 {
             let deadline = tokio::time::Instant::now() + LOG_WAIT;
             while batch.len() < LOG_BATCH {
@@ -190,6 +205,12 @@ impl<T: Target> Runner<T> {
                 }
             }
             self.write_log(id, &mut seq, &batch).await;
+            if let Some(first) = length.grow(&batch, seq)
+                && let Err(error) = self.store.trim_log(id, first).await
+            {
+                // The next part that is full takes this one with it.
+                tracing::warn!("{}", chain(&error));
+            }
             batch.clear();
             active.lines.send_replace(seq);
         }
@@ -238,6 +259,38 @@ impl<T: Target> Runner<T> {
             tracing::error!("{}", chain(&error));
         }
         self.events.publish(vec![event]);
+    }
+}
+
+/// How long a log has become, in parts of equal size, so that the oldest part can go.
+struct LogLength {
+    part: usize,
+    /// The first line of each full part, oldest first.
+    firsts: VecDeque<u64>,
+    bytes: usize,
+}
+
+impl LogLength {
+    /// Full parts beside the one that grows.
+    const PARTS: usize = 8;
+
+    fn new(most: usize) -> Self {
+        Self { part: most / Self::PARTS, firsts: VecDeque::from([1]), bytes: 0 }
+    }
+
+    /// Counts lines of which `last` is the last one's number; gives back the first line that stays, if others go.
+    fn grow(&mut self, lines: &[(Stream, String)], last: u64) -> Option<u64> {
+        self.bytes += lines.iter().map(|(_, text)| text.len() + LINE_BYTES).sum::<usize>();
+        if self.bytes < self.part {
+            return None;
+        }
+        self.bytes = 0;
+        self.firsts.push_back(last + 1);
+        if self.firsts.len() <= Self::PARTS {
+            return None;
+        }
+        self.firsts.pop_front();
+        self.firsts.front().copied()
     }
 }
 
@@ -311,4 +364,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_without_end_keeps_its_newest_parts() {
+        let mut length = LogLength::new(8_000);
+        let lines = vec![(Stream::Stdout, "x".repeat(68)); 10];
+        let firsts: Vec<u64> = (1..=20).filter_map(|batch| length.grow(&lines, batch * 10)).collect();
+        // Each batch fills one part of 1,000 bytes; eight are kept.
+        assert_eq!(firsts[..3], [11, 21, 31]);
+        assert_eq!(firsts.last(), Some(&131), "lines 131 to 200 stay, and a part that grows");
+    }
 }

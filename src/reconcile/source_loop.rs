@@ -3,7 +3,7 @@
 //! The loop owns what is known of its source. While the source is looked at, which may take as long as a hanging
 //! remote likes, messages are still answered.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::act::Target;
-use crate::model::hash::UnitHash;
 use crate::model::history::{Cause, TriggerKind};
 use crate::model::id::UnitId;
 use crate::model::path::RelPath;
@@ -29,6 +28,7 @@ use crate::record::{SourceRecord, UnitRecord};
 use super::core::Core;
 use super::message::{Look, Message, PassOrder, Refusal, Report};
 use super::runs::random;
+use super::units::{Unit, Units};
 use super::window::Window;
 
 /// Time between two full scans of a local tree (DESIGN 4).
@@ -45,15 +45,6 @@ const FIRST_PASS_LIMIT: Duration = Duration::from_secs(5);
 type Reply = oneshot::Sender<Result<Report, Refusal>>;
 type Looked<S> = (S, Result<Observation, ObserveError>, Duration);
 
-/// What a loop knows of one unit.
-pub(super) struct Unit {
-    pub record: UnitRecord,
-    /// The deployed version.
-    pub version: Option<Arc<Version>>,
-    /// A step under way: its generation and the hash that it deploys.
-    pub busy: Option<(Generation, Option<UnitHash>)>,
-}
-
 /// The loop of one source.
 pub struct SourceLoop<S, T> {
     pub(super) core: Arc<Core<T>>,
@@ -68,7 +59,7 @@ pub struct SourceLoop<S, T> {
     pub(super) undecided: BTreeSet<Arc<str>>,
     /// Units that were being written when they were read; `None` for one whose key only its manifest knows.
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
-    pub(super) units: BTreeMap<Arc<str>, Unit>,
+    pub(super) units: Units,
     /// The generations of units that are gone; one that comes back goes on from there.
     pub(super) gone: HashMap<Arc<str>, Generation>,
     /// Whether the source failed during this look, at the observation or at a read.
@@ -76,6 +67,8 @@ pub struct SourceLoop<S, T> {
     /// Whether the tree was read whole since the service started.
     pub(super) first_pass_done: bool,
     pub(super) daemons_started: bool,
+    /// The changes of registry and units at which the two were compared last and agreed.
+    pub(super) compared: Option<(u64, u64)>,
     /// Failures of the source in a row.
     pub(super) failures: u32,
     pub(super) revision: Option<crate::model::source::Revision>,
@@ -122,10 +115,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             Origin::Local(local) => local.debounce,
             Origin::Git(_) => None,
         };
-        let units = units
-            .into_iter()
-            .map(|(record, version)| (Arc::clone(&record.id.key), Unit { record, version, busy: None }))
-            .collect();
+        let units = units.into_iter().map(|(record, version)| Unit { record, version, busy: None }).collect();
         let now = Instant::now();
         let mut made = Self {
             core,
@@ -142,6 +132,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             look_failed: false,
             first_pass_done: false,
             daemons_started: false,
+            compared: None,
             failures: 0,
             revision: None,
             rewritten: false,
@@ -379,7 +370,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     fn answer_waiting(&mut self) {
-        if self.waiting.is_empty() || self.units.values().any(|unit| unit.busy.is_some()) {
+        if self.waiting.is_empty() || self.units.is_any_busy() {
             return;
         }
         let unready = self.unready();
@@ -414,7 +405,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Looks up the first moment at which a unit is tried again; called when that may have changed.
     pub(super) fn update_retry(&mut self) {
-        let waiting = self.units.values().filter(|unit| unit.busy.is_none());
+        let waiting = self.units.restless().filter(|unit| unit.busy.is_none());
         self.first_retry = waiting.filter_map(|unit| unit.record.retry_at).min();
     }
 
@@ -424,7 +415,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return Vec::new();
         }
         let due = |unit: &&Unit| unit.busy.is_none() && unit.record.retry_at.is_some_and(|at| at <= now);
-        self.units.values().filter(due).map(|unit| Arc::clone(&unit.record.id.key)).collect()
+        self.units.restless().filter(due).map(|unit| Arc::clone(&unit.record.id.key)).collect()
     }
 }
 

@@ -233,6 +233,22 @@ impl Store {
         tx.commit().await
     }
 
+    /// Takes the lines of a run's log away that come before the line `first`.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn trim_log(&self, run: &RunId, first: u64) -> Result<(), StoreError> {
+        let what = format!("shorten the log of the run {run}");
+        let at = self.at(&what);
+        let (id, first) = (run.as_str(), docs::integer(first));
+        let mut conn = self.write(at).await?;
+        query!("DELETE FROM logs WHERE run = (SELECT number FROM runs WHERE id = ?) AND seq < ?", id, first)
+            .execute(&mut *conn)
+            .await
+            .map_err(|e| at.sql(e))?;
+        Ok(())
+    }
+
     /// Lines of a run's log, in order, that come after the line `after` (0 for all).
     ///
     /// # Errors

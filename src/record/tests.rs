@@ -265,6 +265,9 @@ async fn a_log_comes_back_in_order() {
     store.append_log(&run_id(2), &lines[..1]).await.unwrap();
     assert_eq!(store.log(&run_id(1), 0, 1000).await.unwrap(), lines);
     assert_eq!(store.log(&run_id(1), 120, 30).await.unwrap(), lines[120..150]);
+    store.trim_log(&run_id(1), 251).await.unwrap();
+    assert_eq!(store.log(&run_id(1), 0, 1000).await.unwrap(), lines[250..]);
+    assert_eq!(store.log(&run_id(2), 0, 1000).await.unwrap(), lines[..1]);
     assert!(store.append_log(&run_id(9), &lines).await.is_err());
     assert!(store.log(&run_id(9), 0, 10).await.unwrap().is_empty());
 }

@@ -275,3 +275,19 @@ async fn a_failed_start_is_tried_again_soon_and_a_mended_version_at_once() {
     world.event(EventType::UnitUpdated, "d").await;
     assert!(mended.elapsed() < Duration::from_secs(2), "{:?}", mended.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_breaks_while_a_step_is_under_way_stays_a_problem() {
+    let (files, mut world) = with_daemon().await;
+    world.target.stop_takes(Duration::from_secs(3));
+    files.put("d/task.sh", "two\n");
+    world.until("the stop is under way", |world| world.condition("d", Ready).contains("Progressing")).await;
+    files.put("d/task.yaml", "kind: [\n");
+    world.event(EventType::UnitFailed, "d").await;
+    world.event(EventType::UnitUpdated, "d").await;
+    world.service.settle(&all()).await.unwrap();
+    let ready = world.condition("d", Ready);
+    assert!(ready.starts_with("False InvalidManifest"), "{ready}");
+    assert_eq!(world.record("d").unwrap().desired, None);
+    assert_eq!(world.target.alive(&unit("d")).len(), 1);
+}

@@ -471,3 +471,19 @@ async fn a_store_that_cannot_keep_contents_is_told_and_made_up_for() {
     world.event(EventType::UnitUpdated, "a").await;
     assert_eq!(reason(&world), "Observed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn asking_what_would_be_done_names_what_is_known_to_be_broken() {
+    let files = FakeFiles::default();
+    files.task("a", "echo\n").task("b", "echo\n");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "b").await;
+    files.put("a/task.yaml", "kind: [\n");
+    world.event(EventType::UnitFailed, "a").await;
+    for _ in 0..2 {
+        let report = world.service.diff(&crate::world::source()).await.unwrap();
+        assert!(report.steps.is_empty(), "{report:?}");
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+        assert_eq!(report.problems[0].0, unit("a"));
+    }
+}

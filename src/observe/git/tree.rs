@@ -11,7 +11,7 @@ use gix::objs::tree::EntryKind;
 use gix::objs::{Find, Kind, TreeRefIter};
 
 use super::error::Trouble;
-use crate::model::path::RelPath;
+use crate::model::path::{PathRefusal, RelPath};
 use crate::model::tree::{Node, NodeKind, Refused, Stamp, Tree};
 
 /// Most directories on the way to a file. A unit may be 32 deep; the rest is for the path to it.
@@ -108,7 +108,7 @@ impl<'a> Trees<'a> {
 
     /// The whole tree at `root`.
     pub(super) fn whole(mut self, root: ObjectId) -> Result<Tree, Trouble> {
-        self.add(&RelPath::root(), root, 0)?;
+        self.add(&RelPath::root(), root)?;
         let mut tree = Tree::default();
         self.delta.apply(&mut tree);
         Ok(tree)
@@ -116,28 +116,27 @@ impl<'a> Trees<'a> {
 
     /// What turns the tree `old` into `new`. `size` is the number of paths in the old one.
     pub(super) fn delta(mut self, old: ObjectId, new: ObjectId, size: usize) -> Result<Delta, Trouble> {
-        self.compare(&RelPath::root(), old, new, 0)?;
+        self.compare(&RelPath::root(), old, new)?;
         if size + self.delta.put.len() > MAX_ENTRIES {
             return Err(too_many());
         }
         Ok(self.delta)
     }
 
-    fn add(&mut self, dir: &RelPath, id: ObjectId, depth: usize) -> Result<(), Trouble> {
+    fn add(&mut self, dir: &RelPath, id: ObjectId) -> Result<(), Trouble> {
         let entries = self.list(id)?;
         self.delta.listed.insert(dir.clone());
         for entry in entries {
-            self.put(dir, &entry, depth)?;
+            self.put(dir, &entry)?;
         }
         Ok(())
     }
 
     /// Takes an entry that is new, with all below it.
-    fn put(&mut self, dir: &RelPath, entry: &Entry, depth: usize) -> Result<(), Trouble> {
+    fn put(&mut self, dir: &RelPath, entry: &Entry) -> Result<(), Trouble> {
         let Some(path) = self.path(dir, entry) else { return Ok(()) };
         if entry.is_dir() {
-            deeper(depth)?;
-            return self.add(&path, entry.id, depth + 1);
+            return self.add(&path, entry.id);
         }
         let mut object = [0; 20];
         object.copy_from_slice(entry.id.as_slice());
@@ -152,7 +151,7 @@ impl<'a> Trees<'a> {
     }
 
     /// Both lists are in the order of their names.
-    fn compare(&mut self, dir: &RelPath, old: ObjectId, new: ObjectId, depth: usize) -> Result<(), Trouble> {
+    fn compare(&mut self, dir: &RelPath, old: ObjectId, new: ObjectId) -> Result<(), Trouble> {
         if old == new {
             return Ok(());
         }
@@ -165,8 +164,8 @@ impl<'a> Trees<'a> {
                 self.take(dir, &gone);
             }
             match before.next_if(|old| old.name == entry.name) {
-                Some(old) => self.compare_entry(dir, &old, &entry, depth)?,
-                None => self.put(dir, &entry, depth)?,
+                Some(old) => self.compare_entry(dir, &old, &entry)?,
+                None => self.put(dir, &entry)?,
             }
         }
         for gone in before {
@@ -175,26 +174,19 @@ impl<'a> Trees<'a> {
         Ok(())
     }
 
-    fn compare_entry(
-        &mut self,
-        dir: &RelPath,
-        old: &Entry,
-        new: &Entry,
-        depth: usize,
-    ) -> Result<(), Trouble> {
+    fn compare_entry(&mut self, dir: &RelPath, old: &Entry, new: &Entry) -> Result<(), Trouble> {
         // A name that is refused stays refused: it is noted, whatever it holds.
         let Some(path) = self.path(dir, new) else { return Ok(()) };
         if (old.kind, old.id) == (new.kind, new.id) {
             return Ok(());
         }
         if old.is_dir() && new.is_dir() {
-            deeper(depth)?;
-            return self.compare(&path, old.id, new.id, depth + 1);
+            return self.compare(&path, old.id, new.id);
         }
         if old.is_dir() != new.is_dir() {
             self.take(dir, old);
         }
-        self.put(dir, new, depth)
+        self.put(dir, new)
     }
 
     fn take(&mut self, dir: &RelPath, entry: &Entry) {
@@ -204,9 +196,12 @@ impl<'a> Trees<'a> {
     }
 
     fn path(&mut self, dir: &RelPath, entry: &Entry) -> Option<RelPath> {
-        match dir.join_bytes(&entry.name) {
-            Ok(path) => Some(path),
-            Err(why) => {
+        // Deeper is not looked at, so that a tree that names itself over and over ends.
+        let is_too_deep = |path: &RelPath| entry.is_dir() && path.depth() > MAX_DEPTH;
+        match dir.join_bytes(&entry.name).map(|path| (is_too_deep(&path), path)) {
+            Ok((false, path)) => Some(path),
+            refused => {
+                let why = refused.err().unwrap_or(PathRefusal::TooDeep);
                 let name = entry.name.escape_ascii().to_string();
                 self.delta.refused.push(Refused { dir: dir.clone(), name, why });
                 None
@@ -237,13 +232,6 @@ impl<'a> Trees<'a> {
         entries.dedup_by(|b, a| a.name == b.name);
         Ok(entries)
     }
-}
-
-fn deeper(depth: usize) -> Result<(), Trouble> {
-    if depth + 1 > MAX_DEPTH {
-        return Err(Trouble::TreeTooLarge("has more than 64 directories below one another"));
-    }
-    Ok(())
 }
 
 fn too_many() -> Trouble {
