@@ -116,6 +116,7 @@ fn problem(spec: &TaskSpec) -> Problem {
         Runtime::Node => "`node` is not on PATH: install Node.js 18 or later (https://nodejs.org, \
              `apt install nodejs`, `apk add nodejs`)"
             .to_owned(),
+        Runtime::Deno | Runtime::Bun | Runtime::Ruby => format!("`{program}` is not on PATH"),
         Runtime::Command(_) if program.is_empty() => "the command is empty: name a program".to_owned(),
         Runtime::Command(_) if program.starts_with('/') => {
             format!("`{program}` is not there or not executable: install it")

@@ -109,7 +109,7 @@ impl TaskTarget {
         let args = match &spec.runtime {
             Runtime::Shell => entry().map(|entry| vec![format!("./{entry}").into()]),
             Runtime::Python => shimmed(self.shims.python()),
-            Runtime::Node => shimmed(self.shims.node()),
+            Runtime::Node | Runtime::Deno | Runtime::Bun | Runtime::Ruby => shimmed(self.shims.node()),
             Runtime::Command(argv) => Ok(argv.iter().skip(1).map(OsString::from).collect()),
         };
         Ok(Order {

@@ -11,7 +11,9 @@ use crate::config::{self, remote};
 use crate::model::hash::UnitHash;
 use crate::model::id::{SourceName, UnitId};
 use crate::model::path::RelPath;
-use crate::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, LocalOrigin, Origin, SourceSpec};
+use crate::model::source::{
+    Allow, DEFAULT_POLL_INTERVAL, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite, SourceSpec,
+};
 use crate::reconcile::handle::{Reconcile, Subject};
 use crate::reconcile::message::{Refusal, Report};
 
@@ -145,7 +147,7 @@ fn spec_of(new: NewSource) -> Result<SourceSpec, Failure> {
         (None, Some(_)) => return Err(Failure::invalid("a local directory must be absolute")),
         _ => return Err(Failure::invalid("a source is either a git repository or a local directory")),
     };
-    Ok(SourceSpec { name, origin })
+    Ok(SourceSpec { name, origin, allow: Allow::default() })
 }
 
 fn git_origin(url: String, branch: Option<String>, path: Option<&str>) -> Result<Origin, Failure> {
@@ -155,7 +157,14 @@ fn git_origin(url: String, branch: Option<String>, path: Option<&str>) -> Result
     }
     let path = RelPath::parse(path.unwrap_or("."))
         .map_err(|why| Failure::invalid(format!("the path must stay inside the repository: {why}")))?;
-    Ok(Origin::Git(GitOrigin { url, branch, path, poll_interval: DEFAULT_POLL_INTERVAL }))
+    Ok(Origin::Git(GitOrigin {
+        url,
+        reference: branch.map_or(GitRef::Head, GitRef::Branch),
+        path,
+        poll_interval: DEFAULT_POLL_INTERVAL,
+        auth: None,
+        rewrite: Rewrite::default(),
+    }))
 }
 
 pub(super) async fn remove_source<T: Target>(AxumState(api): State<T>, Path(name): Path<String>) -> Answer {

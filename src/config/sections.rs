@@ -15,7 +15,9 @@ use super::{ConfigError, Role, Settings, read_bounded};
 use crate::model::id::{self, SourceName};
 use crate::model::limits::Limits;
 use crate::model::path::RelPath;
-use crate::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, LocalOrigin, Origin, SourceSpec};
+use crate::model::source::{
+    Allow, DEFAULT_POLL_INTERVAL, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite, SourceSpec,
+};
 
 /// Where the service listens by default (DESIGN 4).
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
@@ -215,7 +217,11 @@ impl Reader<'_> {
                 .required("name", &mut self.errors)
                 .and_then(|field| self.source_name(&field, &mut lines));
             let origin = self.origin(&fields, data_dir);
-            sources.extend(name.zip(origin).map(|(name, origin)| SourceSpec { name, origin }));
+            sources.extend(name.zip(origin).map(|(name, origin)| SourceSpec {
+                name,
+                origin,
+                allow: Allow::default(),
+            }));
         }
         sources
     }
@@ -271,9 +277,11 @@ impl Reader<'_> {
         });
         Some(GitOrigin {
             url: url?,
-            branch: branch.map_or(Some(None), |branch| branch.map(Some))?,
+            reference: branch.map_or(Some(GitRef::Head), |branch| branch.map(GitRef::Branch))?,
             path: path.unwrap_or_else(|| Some(RelPath::root()))?,
             poll_interval: poll_interval.unwrap_or(DEFAULT_POLL_INTERVAL),
+            auth: None,
+            rewrite: Rewrite::default(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::path::RelPath;
-use crate::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, LocalOrigin, Origin};
+use crate::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite};
 
 const REFERENCE: &str = include_str!("../../config/kindling.yaml");
 
@@ -65,9 +65,11 @@ fn the_references_settings_are_the_defaults() {
     assert_eq!(written.token.unwrap().reveal(), "0123456789abcdef");
     let git = GitOrigin {
         url: "https://git.example.org/team/jobs.git".into(),
-        branch: Some("main".into()),
+        reference: GitRef::Branch("main".into()),
         path: RelPath::root(),
         poll_interval: DEFAULT_POLL_INTERVAL,
+        auth: None,
+        rewrite: Rewrite::Follow,
     };
     let local = LocalOrigin { path: "/srv/team/tasks".into(), debounce: Some(Duration::from_millis(50)) };
     let origins: Vec<_> = written.sources.into_iter().map(|source| source.origin).collect();

@@ -15,12 +15,23 @@ pub struct SourceSpec {
     pub name: SourceName,
     /// Where its tree comes from.
     pub origin: Origin,
+    /// What its units may ask for. Nothing in the source itself can widen it.
+    pub allow: Allow,
+}
+
+/// What the units of a source may ask for (DESIGN 4, Trust). Written only in kindling.yaml.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// Variables of kindling's own environment that runs may be given.
+    pub env: Vec<String>,
+    /// Hosts beside the source's own that nested repositories may come from.
+    pub hosts: Vec<String>,
 }
 
 /// Where a source's tree comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A branch of a git repository.
+    /// A ref of a git repository.
     Git(GitOrigin),
     /// A directory of this machine.
     Local(LocalOrigin),
@@ -37,17 +48,58 @@ impl Origin {
     }
 }
 
-/// A branch of a git repository.
+/// A ref of a git repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GitOrigin {
-    /// `file:`, `http:` or `https:` URL, or an absolute path, without credentials.
+    /// `file:`, `http:`, `https:` or `ssh:` URL, or an absolute path, without credentials.
     pub url: String,
-    /// The branch; `None` for the one that the remote's HEAD names.
-    pub branch: Option<String>,
+    /// What of it is followed.
+    pub reference: GitRef,
     /// The directory of the repository that holds the units.
     pub path: RelPath,
     /// Time between two polls, before jitter.
     pub poll_interval: Duration,
+    /// How the remote is told who asks.
+    pub auth: Option<GitAuth>,
+    /// What is done when the new commit does not descend from the deployed one.
+    pub rewrite: Rewrite,
+}
+
+/// What of a repository is followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GitRef {
+    /// The branch that the remote's HEAD names.
+    #[default]
+    Head,
+    /// A branch.
+    Branch(String),
+    /// A tag.
+    Tag(String),
+    /// The tag with the highest version in this range, such as `>=1.2, <2`.
+    Semver(String),
+    /// A commit, by its full id.
+    Commit(String),
+}
+
+/// How a remote is told who asks. Names where the secret is, never the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GitAuth {
+    /// A token in a variable of kindling's environment.
+    TokenEnv(String),
+    /// A token in a file.
+    TokenFile(PathBuf),
+    /// A private key for ssh in a file.
+    SshKeyFile(PathBuf),
+}
+
+/// What is done when a branch was rewritten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rewrite {
+    /// The new commit is deployed, and marked.
+    #[default]
+    Follow,
+    /// A person is asked first.
+    Guard,
 }
 
 /// The default time between two polls of a repository (DESIGN 4).

@@ -24,6 +24,41 @@ pub struct TaskSpec {
     pub timeout: Option<Duration>,
     /// Patterns in gitignore syntax of files that are no part of the unit.
     pub exclude: Vec<String>,
+    /// What it asks for beyond its own files.
+    pub permissions: Permissions,
+}
+
+/// What a task asks for beyond its own files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Variables of its environment that are taken from kindling's, by the name that the run sees.
+    pub env: BTreeMap<String, HostVariable>,
+    /// What a runtime that can confine a script lets it do; `None` for no limit.
+    pub sandbox: Option<Sandbox>,
+}
+
+/// A variable of kindling's own environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostVariable {
+    /// Its name there.
+    pub name: String,
+    /// Whether a run may begin without it.
+    pub optional: bool,
+}
+
+/// What a confined script may do. Only `deno` can hold it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Paths that it may read, beside its own unit.
+    pub read: Vec<String>,
+    /// Paths that it may write.
+    pub write: Vec<String>,
+    /// Hosts that it may reach; `None` for all.
+    pub net: Option<Vec<String>>,
+    /// Programs that it may start; `*` for all.
+    pub run: Vec<String>,
+    /// Facts of the system that it may ask for.
+    pub sys: Vec<String>,
 }
 
 /// The default time limit of a run, unless the task is a daemon (DESIGN 5).
@@ -38,6 +73,12 @@ pub enum Runtime {
     Python,
     /// A JavaScript file for Node.js.
     Node,
+    /// A TypeScript or JavaScript file for Deno.
+    Deno,
+    /// A TypeScript or JavaScript file for Bun.
+    Bun,
+    /// A Ruby script.
+    Ruby,
     /// Any program, by its arguments.
     Command(Vec<String>),
 }
@@ -50,6 +91,9 @@ impl Runtime {
             Self::Shell => "shell",
             Self::Python => "python",
             Self::Node => "node",
+            Self::Deno => "deno",
+            Self::Bun => "bun",
+            Self::Ruby => "ruby",
             Self::Command(_) => "command",
         }
     }
@@ -61,6 +105,9 @@ impl Runtime {
             Self::Shell => "sh",
             Self::Python => "python3",
             Self::Node => "node",
+            Self::Deno => "deno",
+            Self::Bun => "bun",
+            Self::Ruby => "ruby",
             Self::Command(argv) => argv.first().map_or("", String::as_str),
         }
     }
@@ -72,6 +119,8 @@ impl Runtime {
             Self::Shell => &["task.sh"],
             Self::Python => &["task.py"],
             Self::Node => &["task.js", "task.mjs", "task.cjs"],
+            Self::Deno | Self::Bun => &["task.ts", "task.js", "task.mjs"],
+            Self::Ruby => &["task.rb"],
             Self::Command(_) => &[],
         }
     }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::spec::{Param, ParamKind, ParamValue, RestartPolicy, Runtime, TaskSpec, Trigger};
+use crate::model::spec::{
+    HostVariable, Param, ParamKind, ParamValue, Permissions, RestartPolicy, Runtime, Sandbox, TaskSpec,
+    Trigger,
+};
 
 /// Why a recorded spec cannot be read back.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +19,7 @@ pub struct BadSpec(#[from] serde_json::Error);
 
 /// Writes a spec in its canonical form.
 ///
-/// Maps are ordered by key, every field is present, durations are whole milliseconds.
+/// Maps are ordered by key, every field but empty permissions is present, durations are whole milliseconds.
 #[must_use]
 pub fn encode(spec: &TaskSpec) -> String {
     // Strings, numbers, lists and maps with text keys cannot fail to be written.
@@ -43,6 +46,39 @@ struct Doc {
     env: BTreeMap<String, String>,
     timeout_ms: Option<u64>,
     exclude: Vec<String>,
+    // Left out where a task asks for nothing, so that hashes are those of versions that knew no permissions.
+    #[serde(default, skip_serializing_if = "PermissionsDoc::is_empty")]
+    permissions: PermissionsDoc,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PermissionsDoc {
+    env: BTreeMap<String, HostVariableDoc>,
+    sandbox: Option<SandboxDoc>,
+}
+
+impl PermissionsDoc {
+    fn is_empty(&self) -> bool {
+        self.env.is_empty() && self.sandbox.is_none()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostVariableDoc {
+    name: String,
+    optional: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SandboxDoc {
+    read: Vec<String>,
+    write: Vec<String>,
+    net: Option<Vec<String>>,
+    run: Vec<String>,
+    sys: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +87,9 @@ enum RuntimeDoc {
     Shell,
     Python,
     Node,
+    Deno,
+    Bun,
+    Ruby,
     Command(Vec<String>),
 }
 
@@ -122,6 +161,9 @@ impl From<&TaskSpec> for Doc {
                 Runtime::Shell => RuntimeDoc::Shell,
                 Runtime::Python => RuntimeDoc::Python,
                 Runtime::Node => RuntimeDoc::Node,
+                Runtime::Deno => RuntimeDoc::Deno,
+                Runtime::Bun => RuntimeDoc::Bun,
+                Runtime::Ruby => RuntimeDoc::Ruby,
                 Runtime::Command(argv) => RuntimeDoc::Command(argv.clone()),
             },
             entry: spec.entry.clone(),
@@ -133,6 +175,7 @@ impl From<&TaskSpec> for Doc {
             env: spec.env.clone(),
             timeout_ms: spec.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
             exclude: spec.exclude.clone(),
+            permissions: (&spec.permissions).into(),
         }
     }
 }
@@ -146,6 +189,9 @@ impl From<Doc> for TaskSpec {
                 RuntimeDoc::Shell => Runtime::Shell,
                 RuntimeDoc::Python => Runtime::Python,
                 RuntimeDoc::Node => Runtime::Node,
+                RuntimeDoc::Deno => Runtime::Deno,
+                RuntimeDoc::Bun => Runtime::Bun,
+                RuntimeDoc::Ruby => Runtime::Ruby,
                 RuntimeDoc::Command(argv) => Runtime::Command(argv),
             },
             entry: doc.entry,
@@ -157,6 +203,43 @@ impl From<Doc> for TaskSpec {
             env: doc.env,
             timeout: doc.timeout_ms.map(Duration::from_millis),
             exclude: doc.exclude,
+            permissions: doc.permissions.into(),
+        }
+    }
+}
+
+impl From<&Permissions> for PermissionsDoc {
+    fn from(permissions: &Permissions) -> Self {
+        let variable = |(name, host): (&String, &HostVariable)| {
+            (name.clone(), HostVariableDoc { name: host.name.clone(), optional: host.optional })
+        };
+        Self {
+            env: permissions.env.iter().map(variable).collect(),
+            sandbox: permissions.sandbox.clone().map(|Sandbox { read, write, net, run, sys }| SandboxDoc {
+                read,
+                write,
+                net,
+                run,
+                sys,
+            }),
+        }
+    }
+}
+
+impl From<PermissionsDoc> for Permissions {
+    fn from(doc: PermissionsDoc) -> Self {
+        let variable = |(name, host): (String, HostVariableDoc)| {
+            (name, HostVariable { name: host.name, optional: host.optional })
+        };
+        Self {
+            env: doc.env.into_iter().map(variable).collect(),
+            sandbox: doc.sandbox.map(|SandboxDoc { read, write, net, run, sys }| Sandbox {
+                read,
+                write,
+                net,
+                run,
+                sys,
+            }),
         }
     }
 }
@@ -213,6 +296,14 @@ mod tests {
             env: BTreeMap::from([("B".into(), "2".into()), ("A".into(), "1".into())]),
             timeout: Some(Duration::from_secs(3)),
             exclude: vec!["*.tmp".into()],
+            permissions: Permissions {
+                env: BTreeMap::from([("T".into(), HostVariable { name: "TOKEN".into(), optional: true })]),
+                sandbox: Some(Sandbox {
+                    read: vec!["/r".into()],
+                    net: Some(Vec::new()),
+                    ..Sandbox::default()
+                }),
+            },
         }
     }
 
@@ -223,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_form_is_fixed() {
-        insta::assert_snapshot!(encode(&spec()), @r#"{"name":"digest","description":"a\nb","runtime":{"command":["echo","x"]},"entry":null,"trigger":{"daemon":"on-failure"},"params":{"n":{"kind":"number","default":{"number":"1e3"},"required":false,"description":""}},"env":{"A":"1","B":"2"},"timeout_ms":3000,"exclude":["*.tmp"]}"#);
+        insta::assert_snapshot!(encode(&spec()), @r#"{"name":"digest","description":"a\nb","runtime":{"command":["echo","x"]},"entry":null,"trigger":{"daemon":"on-failure"},"params":{"n":{"kind":"number","default":{"number":"1e3"},"required":false,"description":""}},"env":{"A":"1","B":"2"},"timeout_ms":3000,"exclude":["*.tmp"],"permissions":{"env":{"T":{"name":"TOKEN","optional":true}},"sandbox":{"read":["/r"],"write":[],"net":[],"run":[],"sys":[]}}}"#);
     }
 
     #[test]

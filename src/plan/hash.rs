@@ -68,6 +68,7 @@ mod tests {
             env: BTreeMap::new(),
             timeout: None,
             exclude: Vec::new(),
+            permissions: crate::model::spec::Permissions::default(),
         }
     }
 

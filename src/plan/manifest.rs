@@ -16,7 +16,7 @@ use crate::model::limits::Limits;
 use crate::model::path::RelPath;
 use crate::model::problem::{Position, Problem, Reason};
 use crate::model::spec::{
-    DEFAULT_TIMEOUT, Param, ParamKind, ParamValue, RestartPolicy, Runtime, TaskSpec, Trigger,
+    DEFAULT_TIMEOUT, Param, ParamKind, ParamValue, Permissions, RestartPolicy, Runtime, TaskSpec, Trigger,
 };
 
 const FIELDS: [&str; 12] = [
@@ -114,6 +114,7 @@ fn task(document: &Field<'_>, errors: &mut Errors) -> Option<(TaskSpec, Position
         env: env.unwrap_or_default(),
         timeout,
         exclude: exclude.unwrap_or_default(),
+        permissions: Permissions::default(),
     };
     Some((spec, script_at))
 }

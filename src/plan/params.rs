@@ -82,6 +82,7 @@ mod tests {
             env: BTreeMap::new(),
             timeout: None,
             exclude: Vec::new(),
+            permissions: crate::model::spec::Permissions::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The forms in which nested values are kept in columns, and how a column is read back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::model::hash::UnitHash;
 use crate::model::id::SourceName;
 use crate::model::path::RelPath;
 use crate::model::problem::{Position, Problem, Reason};
-use crate::model::source::{GitOrigin, LocalOrigin, Origin, SourceSpec};
+use crate::model::source::{Allow, GitAuth, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite, SourceSpec};
 use crate::model::time::Timestamp;
 use crate::model::unit::{FileChange, FileChangeKind, FileList, FileMode, UnitFile};
 
@@ -165,8 +165,40 @@ pub(super) fn read_phases(text: &str) -> Result<Vec<(String, f64)>, BoxError> {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum OriginDoc {
-    Git { url: String, branch: Option<String>, path: String, poll_ms: u64 },
-    Local { path: String, debounce_ms: Option<u64> },
+    Git {
+        url: String,
+        branch: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pin: Option<PinDoc>,
+        path: String,
+        poll_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        auth: Option<AuthDoc>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        guard_rewrite: bool,
+    },
+    Local {
+        path: String,
+        debounce_ms: Option<u64>,
+    },
+}
+
+/// What is followed where it is no branch.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PinDoc {
+    Tag(String),
+    Semver(String),
+    Commit(String),
+}
+
+/// Where a secret is, never the secret.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AuthDoc {
+    TokenEnv(String),
+    TokenFile(String),
+    SshKeyFile(String),
 }
 
 /// Why a source cannot be kept.
@@ -177,34 +209,67 @@ struct NotUtf8(PathBuf);
 /// A source's configuration as it is kept.
 pub(super) fn origin(origin: &Origin) -> Result<String, BoxError> {
     let doc = match origin {
-        Origin::Git(git) => OriginDoc::Git {
-            url: git.url.clone(),
-            branch: git.branch.clone(),
-            path: git.path.as_str().to_owned(),
-            poll_ms: millis(git.poll_interval),
-        },
-        Origin::Local(local) => OriginDoc::Local {
-            path: local.path.to_str().ok_or_else(|| NotUtf8(local.path.clone()))?.to_owned(),
-            debounce_ms: local.debounce.map(millis),
-        },
+        Origin::Git(git) => {
+            let (branch, pin) = match git.reference.clone() {
+                GitRef::Head => (None, None),
+                GitRef::Branch(branch) => (Some(branch), None),
+                GitRef::Tag(tag) => (None, Some(PinDoc::Tag(tag))),
+                GitRef::Semver(range) => (None, Some(PinDoc::Semver(range))),
+                GitRef::Commit(commit) => (None, Some(PinDoc::Commit(commit))),
+            };
+            let auth = match &git.auth {
+                None => None,
+                Some(GitAuth::TokenEnv(name)) => Some(AuthDoc::TokenEnv(name.clone())),
+                Some(GitAuth::TokenFile(path)) => Some(AuthDoc::TokenFile(utf8(path)?)),
+                Some(GitAuth::SshKeyFile(path)) => Some(AuthDoc::SshKeyFile(utf8(path)?)),
+            };
+            OriginDoc::Git {
+                url: git.url.clone(),
+                branch,
+                pin,
+                path: git.path.as_str().to_owned(),
+                poll_ms: millis(git.poll_interval),
+                auth,
+                guard_rewrite: git.rewrite == Rewrite::Guard,
+            }
+        }
+        Origin::Local(local) => {
+            OriginDoc::Local { path: utf8(&local.path)?, debounce_ms: local.debounce.map(millis) }
+        }
     };
     Ok(serde_json::to_string(&doc)?)
 }
 
-/// Reads [`origin`].
+fn utf8(path: &Path) -> Result<String, NotUtf8> {
+    path.to_str().map(ToOwned::to_owned).ok_or_else(|| NotUtf8(path.to_owned()))
+}
+
+/// Reads [`origin`]. What units may ask for is never kept: only the configuration file says it.
 pub(super) fn read_spec(name: &str, text: &str) -> Result<SourceSpec, BoxError> {
     let origin = match serde_json::from_str(text)? {
-        OriginDoc::Git { url, branch, path, poll_ms } => Origin::Git(GitOrigin {
+        OriginDoc::Git { url, branch, pin, path, poll_ms, auth, guard_rewrite } => Origin::Git(GitOrigin {
             url,
-            branch,
+            reference: match (pin, branch) {
+                (None, None) => GitRef::Head,
+                (None, Some(branch)) => GitRef::Branch(branch),
+                (Some(PinDoc::Tag(tag)), _) => GitRef::Tag(tag),
+                (Some(PinDoc::Semver(range)), _) => GitRef::Semver(range),
+                (Some(PinDoc::Commit(commit)), _) => GitRef::Commit(commit),
+            },
             path: RelPath::parse(&path)?,
             poll_interval: Duration::from_millis(poll_ms),
+            auth: auth.map(|auth| match auth {
+                AuthDoc::TokenEnv(name) => GitAuth::TokenEnv(name),
+                AuthDoc::TokenFile(path) => GitAuth::TokenFile(path.into()),
+                AuthDoc::SshKeyFile(path) => GitAuth::SshKeyFile(path.into()),
+            }),
+            rewrite: if guard_rewrite { Rewrite::Guard } else { Rewrite::Follow },
         }),
         OriginDoc::Local { path, debounce_ms } => {
             Origin::Local(LocalOrigin { path: path.into(), debounce: debounce_ms.map(Duration::from_millis) })
         }
     };
-    Ok(SourceSpec { name: SourceName::new(name)?, origin })
+    Ok(SourceSpec { name: SourceName::new(name)?, origin, allow: Allow::default() })
 }
 
 fn millis(length: Duration) -> u64 {

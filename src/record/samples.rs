@@ -12,7 +12,10 @@ use crate::model::id::{RunId, SourceName, UnitId};
 use crate::model::path::RelPath;
 use crate::model::problem::{Problem, Reason};
 use crate::model::run::{LogLine, ProcessId, Run, RunStatus, Stream};
-use crate::model::source::{Declared, GitOrigin, LocalOrigin, Origin, Revision, Revisions, SourceSpec};
+use crate::model::source::{
+    Allow, Declared, GitAuth, GitOrigin, GitRef, LocalOrigin, Origin, Revision, Revisions, Rewrite,
+    SourceSpec,
+};
 use crate::model::spec::{Param, ParamKind, ParamValue, RestartPolicy, Runtime, TaskSpec, Trigger};
 use crate::model::step::{Action, Generation, Rule};
 use crate::model::time::Timestamp;
@@ -56,7 +59,7 @@ pub(super) fn conditions() -> Conditions {
 
 pub(super) fn local() -> SourceRecord {
     let origin = Origin::Local(LocalOrigin { path: "/srv/tasks".into(), debounce: None });
-    SourceRecord::new(SourceSpec { name: source_name(), origin }, Declared::File)
+    SourceRecord::new(SourceSpec { name: source_name(), origin, allow: Allow::default() }, Declared::File)
 }
 
 pub(super) fn git() -> SourceRecord {
@@ -65,10 +68,13 @@ pub(super) fn git() -> SourceRecord {
             name: SourceName::new("team.git-1_x").unwrap(),
             origin: Origin::Git(GitOrigin {
                 url: "https://example.org/r.git".into(),
-                branch: Some("feature/ü".into()),
+                reference: GitRef::Branch("feature/ü".into()),
                 path: path("deep/down"),
                 poll_interval: Duration::from_millis(1500),
+                auth: Some(GitAuth::SshKeyFile("/keys/id".into())),
+                rewrite: Rewrite::Guard,
             }),
+            allow: Allow::default(),
         },
         declared: Declared::Command,
         revisions: Revisions {
@@ -139,6 +145,7 @@ pub(super) fn spec() -> TaskSpec {
         env: BTreeMap::from([("A".into(), AWKWARD.into())]),
         timeout: Some(Duration::from_secs(3)),
         exclude: vec!["*.tmp".into()],
+        permissions: crate::model::spec::Permissions::default(),
     }
 }
 

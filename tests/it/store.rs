@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use kindling::model::event::{Event, EventType};
 use kindling::model::hash::ContentHash;
 use kindling::model::id::{SourceName, UnitId};
-use kindling::model::source::{Declared, LocalOrigin, Origin, SourceSpec};
+use kindling::model::source::{Allow, Declared, LocalOrigin, Origin, SourceSpec};
 use kindling::model::step::Generation;
 use kindling::model::time::Timestamp;
 use kindling::record::{Blobs, Recording, SourceRecord, Store, StoreError, UnitRecord};
@@ -18,7 +18,7 @@ use kindling::record::{Blobs, Recording, SourceRecord, Store, StoreError, UnitRe
 fn source() -> SourceRecord {
     let name = SourceName::new("local").unwrap();
     let origin = Origin::Local(LocalOrigin { path: "/srv/tasks".into(), debounce: None });
-    SourceRecord::new(SourceSpec { name, origin }, Declared::File)
+    SourceRecord::new(SourceSpec { name, origin, allow: Allow::default() }, Declared::File)
 }
 
 /// Two units, always at the same generation, and one event for each generation.

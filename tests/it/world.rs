@@ -13,7 +13,7 @@ use kindling::model::limits::Limits;
 use kindling::model::path::RelPath;
 use kindling::model::problem::{Problem, Reason};
 use kindling::model::run::Stream;
-use kindling::model::source::{Declared, LocalOrigin, Origin, Revision, SourceSpec};
+use kindling::model::source::{Allow, Declared, LocalOrigin, Origin, Revision, SourceSpec};
 use kindling::model::spec::TaskSpec;
 use kindling::model::tree::{Changes, Content, Node, NodeKind, Stamp, Tree};
 use kindling::model::unit::Version;
@@ -431,7 +431,8 @@ impl World {
         let known = store.sources().await.unwrap();
         if known.is_empty() {
             let origin = Origin::Local(LocalOrigin { path: "/nowhere".into(), debounce: None });
-            let record = SourceRecord::new(SourceSpec { name: source(), origin }, Declared::File);
+            let spec = SourceSpec { name: source(), origin, allow: Allow::default() };
+            let record = SourceRecord::new(spec, Declared::File);
             store.put_source(&record).await.unwrap();
         }
         for recorded in service.recorded(store.sources().await.unwrap()).await.unwrap() {

@@ -53,6 +53,7 @@ pub(crate) fn version(unit: &str, hash: u8) -> Version {
         env: BTreeMap::new(),
         timeout: None,
         exclude: Vec::new(),
+        permissions: crate::model::spec::Permissions::default(),
     };
     Version {
         unit: UnitId::parse(unit).unwrap(),

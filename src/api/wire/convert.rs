@@ -7,7 +7,7 @@ use crate::model::event::Event;
 use crate::model::history::HistoryRow;
 use crate::model::problem::Problem;
 use crate::model::run::{LogLine, Run};
-use crate::model::source::{Declared, Origin, SourceSpec};
+use crate::model::source::{Declared, GitRef, Origin, SourceSpec};
 use crate::model::unit::FileChange;
 use crate::reconcile::message::{Done, Report};
 use crate::record::{Hold, SourceRecord, Suspension, UnitRecord};
@@ -89,9 +89,15 @@ impl From<&Problem> for ProblemView {
 
 impl From<&SourceRecord> for SourceView {
     fn from(source: &SourceRecord) -> Self {
-        let SourceSpec { name, origin } = &source.spec;
+        let SourceSpec { name, origin, .. } = &source.spec;
         let (location, branch, path) = match origin {
-            Origin::Git(git) => (git.url.clone(), git.branch.clone(), Some(git.path.to_string())),
+            Origin::Git(git) => {
+                let branch = match &git.reference {
+                    GitRef::Branch(branch) => Some(branch.clone()),
+                    GitRef::Head | GitRef::Tag(_) | GitRef::Semver(_) | GitRef::Commit(_) => None,
+                };
+                (git.url.clone(), branch, Some(git.path.to_string()))
+            }
             Origin::Local(local) => (local.path.display().to_string(), None, None),
         };
         Self {

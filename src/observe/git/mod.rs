@@ -37,7 +37,7 @@ use self::remote::Remote;
 use self::store::Store;
 use super::{Ask, Hint, Observation, ObserveError, Reading, Sink, Source, Want};
 use crate::model::path::RelPath;
-use crate::model::source::{GitOrigin, Revision};
+use crate::model::source::{GitOrigin, GitRef, Revision};
 use crate::model::tree::{Changes, Tree};
 
 pub use self::slots::{HostSlots, SLOTS_PER_HOST, install_tls};
@@ -260,9 +260,12 @@ impl Place {
     fn parse(origin: &GitOrigin) -> Result<Self, Refusal> {
         let remote = Remote::parse(&origin.url)
             .map_err(|bad| Refusal { reason: "BadUrl", message: bad.to_string() })?;
-        let branch = match &origin.branch {
-            None => None,
-            Some(branch) => Some(full_name(branch).ok_or_else(|| Refusal {
+        let branch = match &origin.reference {
+            GitRef::Head => None,
+            GitRef::Tag(_) | GitRef::Semver(_) | GitRef::Commit(_) => {
+                return Err(Refusal { reason: "BadBranch", message: "only branches are followed".into() });
+            }
+            GitRef::Branch(branch) => Some(full_name(branch).ok_or_else(|| Refusal {
                 reason: "BadBranch",
                 message: format!("`{}` is no name of a branch", branch.escape_debug()),
             })?),

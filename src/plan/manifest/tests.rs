@@ -83,6 +83,7 @@ fn reads_every_field() {
         ),
         timeout: None,
         exclude: vec!["*.tmp".into(), "/data/".into()],
+        permissions: crate::model::spec::Permissions::default(),
     };
     assert_eq!(spec, expected);
 }
@@ -100,6 +101,7 @@ fn fills_in_the_defaults() {
         env: BTreeMap::new(),
         timeout: Some(DEFAULT_TIMEOUT),
         exclude: Vec::new(),
+        permissions: crate::model::spec::Permissions::default(),
     };
     assert_eq!(spec, expected);
     let command = with("command: [sleep, 5, true], trigger: {daemon: true}").unwrap();

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kindling::model::path::{PathRefusal, RelPath};
-use kindling::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, Revision};
+use kindling::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, GitRef, Revision, Rewrite};
 use kindling::model::tree::{Changes, NodeKind};
 use kindling::observe::git::{CLONE_TIMEOUT, FETCH_TIMEOUT, GitOptions, GitSource, HostSlots};
 use kindling::observe::{Ask, Observation, ObserveError, ReadRefusal, Reading, Sink, Source, Want};
@@ -58,9 +58,11 @@ impl Bench {
     fn options(&self, url: &str) -> GitOptions {
         let origin = GitOrigin {
             url: url.to_owned(),
-            branch: Some("main".into()),
+            reference: GitRef::Branch("main".into()),
             path: RelPath::root(),
             poll_interval: DEFAULT_POLL_INTERVAL,
+            auth: None,
+            rewrite: Rewrite::Follow,
         };
         GitOptions {
             origin,
@@ -84,7 +86,7 @@ impl Bench {
 
     fn source_at(&self, branch: Option<&str>, path: &str) -> GitSource {
         let mut options = self.options(&self.url());
-        options.origin.branch = branch.map(str::to_owned);
+        options.origin.reference = branch.map_or(GitRef::Head, |branch| GitRef::Branch(branch.to_owned()));
         options.origin.path = RelPath::parse(path).unwrap();
         GitSource::open(options)
     }

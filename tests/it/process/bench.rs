@@ -85,6 +85,7 @@ impl Bench {
             env: BTreeMap::new(),
             timeout: Some(BOUND),
             exclude: Vec::new(),
+            permissions: kindling::model::spec::Permissions::default(),
         };
         Job { bench: self, spec, files: Vec::new(), params: BTreeMap::new(), input: "null".into() }
     }
