@@ -96,10 +96,18 @@ pub(super) async fn why<T: Target>(
     AxumState(api): State<T>,
     Params(query): Params<OfUnit>,
 ) -> Result<Json<WhyView>, Failure> {
-    let unit = subject::unit(&api.service, &query.unit)?;
-    let of_unit = HistoryQuery { unit: Some(unit.id.clone()), limit: 1, ..HistoryQuery::default() };
+    let id = subject::unit_or_gone(&api.service, &query.unit)?;
+    let unit = api.service.core().board.unit(&id);
+    let of_unit = HistoryQuery { unit: Some(id.clone()), limit: 1, ..HistoryQuery::default() };
     let rows = api.service.core().store.history(of_unit).await?;
-    Ok(Json(WhyView { unit: (&*unit).into(), last: rows.first().map(Into::into) }))
+    if unit.is_none() && rows.is_empty() {
+        return Err(Failure::not_found(format!("there is no unit {id}")).hint("kindling get units"));
+    }
+    Ok(Json(WhyView {
+        id: id.to_string(),
+        unit: unit.as_deref().map(Into::into),
+        last: rows.first().map(Into::into),
+    }))
 }
 
 #[derive(Deserialize)]

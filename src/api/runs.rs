@@ -143,12 +143,8 @@ async fn next<T: Target>(mut tail: Tail<T>) -> Option<(Result<Frame, Infallible>
             break;
         }
         let news = tail.news.as_mut()?;
-        // Cancel safe: both branches keep their value.
-        let over = tokio::select! {
-            changed = news.changed() => changed.is_err(),
-            () = tail.api.closing.cancelled() => return None,
-        };
-        if over {
+        // A service that ends also ends its runs, so this does too.
+        if news.changed().await.is_err() {
             // One more look: the last lines came before the end.
             tail.news = None;
         }

@@ -322,8 +322,10 @@ pub struct RollbackRequest {
 /// `GET /api/v1/why?unit=...`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WhyView {
-    /// The unit as it stands.
-    pub unit: UnitView,
+    /// Its id.
+    pub id: String,
+    /// The unit as it stands; null where it is gone.
+    pub unit: Option<UnitView>,
     /// The last decision that did something; null where there was none.
     pub last: Option<HistoryView>,
 }

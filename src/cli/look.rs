@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::limits::Limits;
-use crate::model::problem::Reason;
+use crate::model::problem::{Problem, Reason};
 use crate::model::tree::{Changes, Tree};
 use crate::observe::local::{LocalOptions, LocalSource};
 use crate::observe::{Ask, ObserveError, ReadRefusal, Reading, Source, Want};
 use crate::plan::catalog::Catalog;
 use crate::plan::discover::{self, FileRead, Input, Reads};
 use crate::plan::exclude::NEVER;
+use crate::plan::stray;
 
 use super::error::CliError;
 
@@ -25,6 +26,8 @@ const MOST_LOOKS: usize = 3;
 pub struct Looked {
     /// Its units.
     pub catalog: Catalog,
+    /// Refused names that lie in no unit.
+    pub strays: Vec<Problem>,
     /// How many directories would be watched.
     pub directories: usize,
 }
@@ -61,7 +64,8 @@ async fn look_once(root: &Path, skip: &[PathBuf], limits: &Limits) -> Result<Opt
         }
         if round.needs.is_empty() {
             catalog.apply(round.found);
-            return Ok(Some(Looked { catalog, directories: directories(&tree) }));
+            let strays = stray::strays(&tree, &catalog);
+            return Ok(Some(Looked { catalog, strays, directories: directories(&tree) }));
         }
         let wants = round.needs.into_iter();
         let wants = wants.map(|need| Want { path: need.path, bytes: need.bytes, max: need.max }).collect();

@@ -101,8 +101,9 @@ async fn follow(
 ) -> Result<RunView, CliError> {
     let tail = tell_log(client, &started.id, output);
     let over = async {
-        tail.await?;
-        client.await_get(&["runs", &started.id, "wait"]).await
+        // Asked for at once: a service that ends answers what it was asked, and takes no new question.
+        let path = ["runs", &started.id, "wait"];
+        tokio::try_join!(tail, client.await_get(&path)).map(|((), ended)| ended)
     };
     tokio::pin!(over);
     tokio::select! {

@@ -49,7 +49,7 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
         let looked = look(root, &plan.skip, &plan.limits).await?;
         units += looked.catalog.len();
         let broken = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().err());
-        let mut problems: Vec<Problem> = broken.flatten().cloned().collect();
+        let mut problems: Vec<Problem> = broken.flatten().cloned().chain(looked.strays).collect();
         problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
         found.extend(problems.into_iter().map(|problem| Found {
             file: problem.file.as_ref().map(|file| root.join(file.as_str())),

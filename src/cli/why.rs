@@ -23,7 +23,7 @@ pub async fn why(args: &Args, context: &mut Context) -> Ended {
     let output = &mut context.output;
     match output.format {
         Format::Json | Format::Yaml => output.value(&why)?,
-        Format::Name => output.line(&printable(&why.unit.id))?,
+        Format::Name => output.line(&printable(&why.id))?,
         Format::Table | Format::Wide => explain(output, &why)?,
     }
     Ok(exit::DONE)
@@ -31,12 +31,15 @@ pub async fn why(args: &Args, context: &mut Context) -> Ended {
 
 fn explain(output: &mut Output, why: &WhyView) -> Result<(), CliError> {
     let now = output.now();
-    let mut lines = standing(&why.unit, now);
+    let mut lines = match &why.unit {
+        Some(unit) => standing(unit, now),
+        None => vec![("gone".to_owned(), "it is no longer there; this is the last that was done".to_owned())],
+    };
     match &why.last {
         Some(row) => lines.extend(decision(row, now)),
         None => lines.push(("last change".into(), "none was recorded".into())),
     }
-    let heading = output.bold(&printable(&why.unit.id));
+    let heading = output.bold(&printable(&why.id));
     output.line(&heading)?;
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, text) in lines {

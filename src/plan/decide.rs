@@ -91,7 +91,8 @@ fn deploy(facts: &Facts<'_>, new: &Resolved, old: Option<&Version>) -> Step {
 fn wanted(facts: &Facts<'_>, new: &Resolved, old: Option<&Version>) -> Step {
     let Some(old) = old else {
         let restart = restart_for(None, &new.spec);
-        return sync(facts, new, Rule::Added, restart, "it is new".into(), Vec::new());
+        let files = diff::files(&[], &new.files);
+        return sync(facts, new, Rule::Added, restart, "it is new".into(), files);
     };
     if old.hash == new.hash {
         return same(facts, new);

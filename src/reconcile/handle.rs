@@ -20,7 +20,7 @@ use crate::record::{SourceRecord, StoreError, UnitRecord};
 
 use super::core::Core;
 use super::daemons::Health;
-use super::message::{Look, Message, PassOrder, Refusal, RefusalKind, Report};
+use super::message::{Awaited, Look, Message, PassOrder, Refusal, RefusalKind, Report};
 use super::runs::{Asked, StopReason, chain};
 use super::source_loop::SourceLoop;
 
@@ -236,6 +236,7 @@ impl<T: Target> Handle<T> {
             force: options.force,
             allow_removals: options.allow_removals,
             unit: subject.unit().map(|unit| Arc::clone(&unit.key)),
+            awaited: subject.awaited(),
             ..PassOrder::new(Cause::new(TriggerKind::Command, "reconcile"), look)
         };
         self.ask(subject.source(), |reply| Message::Pass(order, reply)).await
@@ -249,7 +250,10 @@ impl<T: Target> Handle<T> {
     pub async fn settle(&self, subject: &Subject) -> Result<Report, Refusal> {
         let origin = self.0.core.board.source(subject.source()).map(|source| source.spec.origin.clone());
         let look = if matches!(origin, Some(Origin::Local(_))) { Look::Full } else { Look::Away };
-        let order = PassOrder::new(Cause::new(TriggerKind::Command, "wait"), look);
+        let order = PassOrder {
+            awaited: subject.awaited(),
+            ..PassOrder::new(Cause::new(TriggerKind::Command, "wait"), look)
+        };
         self.ask(subject.source(), |reply| Message::Pass(order, reply)).await
     }
 
@@ -258,8 +262,11 @@ impl<T: Target> Handle<T> {
     /// # Errors
     /// The source cannot be observed.
     pub async fn diff(&self, source: &SourceName) -> Result<Report, Refusal> {
-        let order =
-            PassOrder { dry: true, ..PassOrder::new(Cause::new(TriggerKind::Command, "diff"), Look::Full) };
+        let order = PassOrder {
+            dry: true,
+            awaited: Awaited::Nothing,
+            ..PassOrder::new(Cause::new(TriggerKind::Command, "diff"), Look::Full)
+        };
         self.ask(source, |reply| Message::Pass(order, reply)).await
     }
 
@@ -367,6 +374,10 @@ impl Subject {
             Self::Source(source) => source,
             Self::Unit(unit) => &unit.source,
         }
+    }
+
+    fn awaited(&self) -> Awaited {
+        self.unit().map_or(Awaited::All, |unit| Awaited::Unit(Arc::clone(&unit.key)))
     }
 
     /// The unit that it is about.

@@ -64,6 +64,20 @@ pub struct PassOrder {
     pub force: bool,
     /// Remove units whatever the removal guard says.
     pub allow_removals: bool,
+    /// Whose steps are waited for by whoever asked.
+    pub awaited: Awaited,
+}
+
+/// Whose steps an answer waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Awaited {
+    /// Nobody's: the question is answered by the pass.
+    Nothing,
+    /// Those of one unit.
+    Unit(Arc<str>),
+    /// All of the source.
+    #[default]
+    All,
 }
 
 /// How closely a pass looks at its source.
@@ -83,7 +97,8 @@ impl PassOrder {
     /// A pass that only follows its source.
     #[must_use]
     pub fn new(cause: Cause, look: Look) -> Self {
-        Self { cause, look, dry: false, unit: None, force: false, allow_removals: false }
+        let awaited = Awaited::default();
+        Self { cause, look, dry: false, unit: None, force: false, allow_removals: false, awaited }
     }
 }
 

@@ -321,13 +321,21 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         let problems: Vec<String> =
             self.catalog.homeless_problems().iter().map(ToString::to_string).collect();
-        let warning = self.source.as_ref().and_then(Source::warning);
+        let strays = self.strays.first().map(|stray| {
+            let more = self.strays.len() - 1;
+            if more == 0 { stray.to_string() } else { format!("{stray} (and {more} more)") }
+        });
+        let warnings: Vec<String> =
+            self.source.as_ref().and_then(Source::warning).into_iter().chain(strays).collect();
         self.needs_person = false;
         let conditions = &mut self.record.conditions;
         if let Some(problem) = problems.first() {
             conditions.set(now, ConditionType::Ready, ConditionStatus::False, "InvalidManifest", problem);
         } else {
-            let message = warning.unwrap_or_else(|| "it was read whole".into());
+            let message = match warnings.as_slice() {
+                [] => "it was read whole".to_owned(),
+                warnings => warnings.join("; "),
+            };
             conditions.set(now, ConditionType::Ready, ConditionStatus::True, "Observed", &message);
         }
         conditions.clear(ConditionType::Stalled);

@@ -21,7 +21,7 @@ use crate::observe::{Observation, ReadRefusal, Reading, Sink, Source, Want};
 use crate::plan::catalog::{Entry, Resolved};
 use crate::plan::decide::{self, Facts, Live};
 use crate::plan::discover::{self, FileRead, Input, Need, Reads, TASK_MANIFEST};
-use crate::plan::guard;
+use crate::plan::{guard, stray};
 
 use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
 use super::source_loop::SourceLoop;
@@ -32,6 +32,9 @@ use crate::record::UnitRecord;
 const MOST_ROUNDS: usize = 16;
 /// Changed paths above which a discovery leaves the loop's own thread.
 const INLINE_PATHS: usize = 64;
+
+/// Refused names that the log tells of one pass at most.
+const MOST_STRAYS: usize = 10;
 
 /// Time to the next look at a file that was being written while it was read.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -104,6 +107,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             let round = self.discover(&tree, &mut reads).await?;
             if round.needs.is_empty() {
                 self.learn(round);
+                self.note_strays(stray::strays(&tree, &self.catalog));
                 return Ok(());
             }
             self.read(round.needs, &mut reads).await?;
@@ -179,6 +183,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.pass_after(AGAIN, Look::Hinted);
         }
         self.pending = Changes::Paths(later);
+    }
+
+    /// Takes note of names that are refused in no unit: the log tells once, the source as long as they are there.
+    fn note_strays(&mut self, strays: Vec<Problem>) {
+        let new = strays.iter().filter(|stray| !self.strays.contains(stray));
+        for stray in new.take(MOST_STRAYS) {
+            tracing::warn!("source {}: {stray}", self.record.spec.name);
+        }
+        self.strays = strays;
     }
 
     /// The key of a unit that could not be read; `None` where only its manifest knows it.

@@ -15,6 +15,7 @@ use crate::act::Target;
 use crate::model::history::{Cause, TriggerKind};
 use crate::model::id::UnitId;
 use crate::model::path::RelPath;
+use crate::model::problem::Problem;
 use crate::model::source::Origin;
 use crate::model::step::Generation;
 use crate::model::time::Timestamp;
@@ -26,7 +27,7 @@ use crate::plan::catalog::Catalog;
 use crate::record::{SourceRecord, UnitRecord};
 
 use super::core::Core;
-use super::message::{Look, Message, PassOrder, Refusal, Report};
+use super::message::{Awaited, Look, Message, PassOrder, Refusal, Report};
 use super::runs::random;
 use super::units::{Unit, Units};
 use super::window::Window;
@@ -60,6 +61,8 @@ pub struct SourceLoop<S, T> {
     /// Units that were being written when they were read; `None` for one whose key only its manifest knows.
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
     pub(super) units: Units,
+    /// Names that are refused in no unit.
+    pub(super) strays: Vec<Problem>,
     /// The generations of units that are gone; one that comes back goes on from there.
     pub(super) gone: HashMap<Arc<str>, Generation>,
     /// Whether the source failed during this look, at the observation or at a read.
@@ -80,7 +83,7 @@ pub struct SourceLoop<S, T> {
     pub(super) needs_person: bool,
     looking: Option<Looking<S>>,
     queue: VecDeque<(PassOrder, Option<Reply>)>,
-    waiting: Vec<(Reply, Report)>,
+    waiting: Vec<(Reply, Report, Awaited)>,
     window: Window,
     next_look: Instant,
     deadline_of_first_pass: Instant,
@@ -128,6 +131,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             undecided: BTreeSet::new(),
             unread: BTreeSet::new(),
             units,
+            strays: Vec::new(),
             gone,
             look_failed: false,
             first_pass_done: false,
@@ -214,7 +218,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 (_, source) => {
                     self.source = source;
                     let result = self.pass(&order, None).await;
-                    self.answer(reply, result);
+                    self.answer(reply, result, order.awaited);
                 }
             }
         }
@@ -236,7 +240,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if !self.daemons_started {
             self.start_daemons();
         }
-        self.answer(reply, result);
+        self.answer(reply, result, order.awaited);
     }
 
     /// Sets when the source is looked at next.
@@ -330,20 +334,24 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             }
             Message::RollBack { key, to, reply } => {
                 let result = self.roll_back(&key, to).await;
-                self.answer(Some(reply), result);
+                self.answer(Some(reply), result, Awaited::Unit(key));
             }
             Message::Suspend { key, reason, reply } => {
                 let result = self.suspend(key.as_ref(), reason).await;
-                self.answer(Some(reply), result);
+                self.answer(Some(reply), result, Awaited::Nothing);
             }
             Message::Resume { key, reply } => {
                 let result = self.resume(key.as_ref()).await;
                 match result {
                     Ok(()) => {
+                        let awaited = key.map_or(Awaited::All, Awaited::Unit);
                         let cause = Cause::new(TriggerKind::Command, "resume");
-                        self.queue.push_back((PassOrder::new(cause, Look::Full), Some(reply)));
+                        let full = PassOrder { awaited, ..PassOrder::new(cause, Look::Full) };
+                        // What is known is deployed at once, also while the source is away.
+                        self.queue.push_back((PassOrder { look: Look::Away, ..full.clone() }, None));
+                        self.queue.push_back((full, Some(reply)));
                     }
-                    Err(refusal) => self.answer(Some(reply), Err(refusal)),
+                    Err(refusal) => self.answer(Some(reply), Err(refusal), Awaited::Nothing),
                 }
             }
             Message::Prune(reply) => {
@@ -358,11 +366,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         false
     }
 
-    /// Answers a command, when no step of the source is under way any more.
-    fn answer(&mut self, reply: Option<Reply>, result: Result<Report, Refusal>) {
+    /// Answers a command, when no step that it waits for is under way any more.
+    fn answer(&mut self, reply: Option<Reply>, result: Result<Report, Refusal>, awaited: Awaited) {
         let Some(reply) = reply else { return };
         match result {
-            Ok(report) => self.waiting.push((reply, report)),
+            Ok(report) => self.waiting.push((reply, report, awaited)),
             Err(refusal) => {
                 let _ = reply.send(Err(refusal));
             }
@@ -370,11 +378,24 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     fn answer_waiting(&mut self) {
-        if self.waiting.is_empty() || self.units.is_any_busy() {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let is_any_busy = self.units.is_any_busy();
+        let is_over = |awaited: &Awaited| match awaited {
+            Awaited::Nothing => true,
+            Awaited::Unit(key) => self.units.get(key).is_none_or(|unit| unit.busy.is_none()),
+            Awaited::All => !is_any_busy,
+        };
+        let waiting = std::mem::take(&mut self.waiting);
+        let (over, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(_, _, awaited)| is_over(awaited));
+        self.waiting = waiting;
+        if over.is_empty() {
             return;
         }
         let unready = self.unready();
-        for (reply, report) in std::mem::take(&mut self.waiting) {
+        for (reply, report, _) in over {
             let _ = reply.send(Ok(Report { unready: unready.clone(), ..report }));
         }
     }

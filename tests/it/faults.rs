@@ -5,6 +5,8 @@ mod inputs;
 mod silence;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -112,6 +114,41 @@ async fn a_second_sigterm_waits_for_no_run_and_leaves_no_process_either() {
     let run = client.get(&format!("/api/v1/runs/{}", text(&run, "id"))).await;
     assert_eq!(text(&run, "status"), "interrupted", "{run:#}");
     assert_prints(&client, "dir/a", "this is a").await;
+}
+
+#[tokio::test]
+async fn who_runs_a_task_is_told_how_it_ended_when_the_service_ends() {
+    let mut service = with_tasks(&["a"]);
+    service.task("src/long", "echo begun >&2\nexec sleep 300\n");
+    service.start().await;
+    let mut command = service.command(&["run", "dir/long"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut runs = command.spawn().unwrap();
+    let mut said = String::new();
+    let mut log = BufReader::new(runs.stderr.take().unwrap());
+    log.read_line(&mut said).unwrap();
+    assert!(said.contains("begun"), "{said}");
+    assert!(service.terminate().await.success());
+    log.read_to_string(&mut said).unwrap();
+    let status = runs.wait().unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("interrupted: kindling ended while it ran"), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_gone_is_explained_and_a_refused_name_is_told() {
+    let mut service = with_tasks(&["a", "b"]);
+    let client = service.start().await;
+    std::fs::remove_dir_all(service.root().join("src/b")).unwrap();
+    service.task("src/odd\nname", "echo hidden\n");
+    client.post("/api/v1/reconcile", json!({})).await;
+    let why = client.get("/api/v1/why?unit=dir/b").await;
+    assert!(why["unit"].is_null() && why["id"] == "dir/b", "{why:#}");
+    assert_eq!((&why["last"]["rule"], &why["last"]["action"]), (&json!("unit.removed"), &json!("remove")));
+    let told = client.get("/api/v1/sources").await["items"][0]["conditions"].to_string();
+    assert!(told.contains("odd") && told.contains("nothing in it is looked at"), "{told}");
+    let checked = service.attempt(&["validate", "--config", service.configuration().to_str().unwrap()]).await;
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use kindling::model::event::EventType;
 use kindling::model::history::Outcome;
 use kindling::model::run::RunStatus;
 use kindling::model::step::Rule;
-use kindling::reconcile::handle::Reconcile;
+use kindling::reconcile::handle::{Reconcile, Subject};
 use kindling::record::{HistoryQuery, RunQuery};
 use tokio::time::Instant;
 
@@ -290,4 +290,23 @@ async fn a_manifest_that_breaks_while_a_step_is_under_way_stays_a_problem() {
     assert!(ready.starts_with("False InvalidManifest"), "{ready}");
     assert_eq!(world.record("d").unwrap().desired, None);
     assert_eq!(world.target.alive(&unit("d")).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_about_one_unit_does_not_wait_for_the_others() {
+    let (files, mut world) = with_daemon().await;
+    files.put("a/task.sh", "echo 2\n");
+    world.event(EventType::UnitUpdated, "a").await;
+    world.target.stop_takes(Duration::from_secs(3600));
+    files.put("d/task.sh", "two\n");
+    world.until("its stop is under way", |world| world.condition("d", Ready).contains("Progressing")).await;
+    let (asked, about) = (Instant::now(), Subject::Unit(unit("a")));
+    world.service.settle(&about).await.unwrap();
+    world.service.reconcile(&about, Reconcile::default()).await.unwrap();
+    world.service.roll_back(&unit("a"), None).await.unwrap();
+    world.service.suspend(&about, "to look".into()).await.unwrap();
+    world.service.resume(&about).await.unwrap();
+    world.service.diff(&crate::world::source()).await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
+    assert!(world.condition("d", Ready).contains("Progressing"));
 }

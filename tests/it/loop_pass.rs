@@ -6,6 +6,7 @@ use kindling::model::condition::ConditionType::{Ready, Stalled};
 use kindling::model::event::EventType;
 use kindling::model::history::{Outcome, TriggerKind};
 use kindling::model::step::{Action, Rule};
+use kindling::model::unit::FileChangeKind;
 use kindling::observe::Ask;
 use kindling::reconcile::handle::{Reconcile, Subject};
 use kindling::reconcile::message::RefusalKind;
@@ -486,4 +487,30 @@ async fn asking_what_would_be_done_names_what_is_known_to_be_broken() {
         assert_eq!(report.problems.len(), 1, "{report:?}");
         assert_eq!(report.problems[0].0, unit("a"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn resuming_deploys_what_is_known_also_while_the_source_is_away() {
+    let files = FakeFiles::default();
+    files.task("a", "echo 1\n");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "a").await;
+    files.put("a/task.sh", "echo 2\n");
+    let two = world.event(EventType::UnitUpdated, "a").await.hash;
+    world.service.roll_back(&unit("a"), None).await.unwrap();
+    files.fail(Some("RootMissing"));
+    world.service.resume(&Subject::Unit(unit("a"))).await.unwrap_err();
+    assert_eq!(world.live("a").map(|version| version.hash), two);
+    assert!(world.condition("a", Ready).starts_with("True"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_names_the_files_of_a_new_unit() {
+    let files = FakeFiles::default();
+    files.task("a", "echo 1\n");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "a").await;
+    let rows = history(&world).await;
+    let named: Vec<_> = rows[0].files.iter().map(|file| (file.path.as_str(), file.kind)).collect();
+    assert_eq!(named, [("task.sh", FileChangeKind::Added), ("task.yaml", FileChangeKind::Added)]);
 }

@@ -176,7 +176,7 @@ fn why_tells_the_whole_story() {
         "phases": {"observe": 1.25, "act": 0.5}, "outcome": "succeeded", "proof": "registered", "error": "",
         "at": "2020-01-01T00:00:00Z"});
     let fake = Fake::start()
-        .gives("GET /api/v1/why?unit=a", &json!({"unit": unit, "last": last}))
+        .gives("GET /api/v1/why?unit=a", &json!({"id": "local/a", "unit": unit, "last": last}))
         .gives("GET /api/v1/history?unit=a&limit=50", &json!({"items": [last]}));
     let place = with(&fake);
     insta::assert_snapshot!(ageless(&place.run(&["why", "a"]).out.replace("d)", "d )")), @r#"
