@@ -9,7 +9,7 @@ use ignore::gitignore::GitignoreBuilder;
 
 use crate::config::duration::{DURATION, duration};
 use crate::config::node::{Field, Fields, Node, Value};
-use crate::config::words::{quoted, unknown};
+use crate::config::words::{quoted, unknown_value};
 use crate::config::yaml::{Budget, YamlError};
 use crate::model::id::MAX_NAME_BYTES;
 use crate::model::limits::Limits;
@@ -130,7 +130,7 @@ fn word<T: Clone>(
     let found = known.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
     if found.is_none() {
         let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-        errors.push(YamlError::at(field.node.at, unknown(what, text, &words)));
+        errors.push(YamlError::at(field.node.at, unknown_value(what, text, &words)));
     }
     found
 }

@@ -255,10 +255,7 @@ fn exclude_is_bounded() {
 fn nothing_else_is_looked_at_in_another_kind_of_file() {
     let cases = [
         ("a: 1", "1:1 the field `apiVersion` is missing; 1:1 the field `kind` is missing"),
-        (
-            "apiVersion: dicode/v1\nkind: Task\nx: 1",
-            "1:13 unknown apiVersion `dicode/v1`; known: kindling/v1",
-        ),
+        ("apiVersion: dicode/v1\nkind: Task\nx: 1", "1:13 unknown apiVersion; known: kindling/v1"),
         ("apiVersion: kindling/v1\nkind: task", "2:7 unknown kind `task`; did you mean `Task`? known: Task"),
         ("- a", "1:1 the file must be a map, not a list"),
         ("", "1:1 the file is empty"),
