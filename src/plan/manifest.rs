@@ -392,6 +392,8 @@ fn exclude(field: &Field<'_>, errors: &mut Errors) -> Option<Vec<String>> {
         return None;
     }
     let (before, mut matcher) = (errors.len(), GitignoreBuilder::new("/"));
+    // Otherwise a `[` that nothing closes stands for itself; whoever wrote it meant a class.
+    matcher.allow_unclosed_class(false);
     let mut patterns = Vec::new();
     for field in &list {
         let Some(text) = field.text(errors) else { continue };

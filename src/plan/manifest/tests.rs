@@ -249,6 +249,11 @@ fn exclude_is_bounded() {
     assert_eq!(exclude(&["x".repeat(257)]), Err("1:99 `exclude[0]` is longer than 256 bytes".into()));
     let nothing = "excludes nothing: an empty line or a comment in gitignore syntax";
     assert_eq!(exclude(&["'#x'".into()]), Err(format!("1:99 `exclude[0]` {nothing}")));
+    for unclosed in ["'['", "'a[bc'", "'{a'"] {
+        let error = "1:99 `exclude[0]` is not a pattern in gitignore syntax";
+        assert_eq!(exclude(&[unclosed.into()]), Err(error.into()), "{unclosed}");
+    }
+    assert_eq!(exclude(&["'a[bc]d'".into(), r"'\[x'".into()]), Ok(2));
 }
 
 #[test]
