@@ -133,6 +133,12 @@ fn wrong_usage_is_told_with_the_next_step() {
     exit 2
     err: error: the URL of --git must not carry credentials
     "#);
+    insta::assert_snapshot!(place.run(&["source", "add", "x"]).shown(), @r#"
+    exit 2
+    err: error: the following required arguments were not provided: <--git <URL>|--local <PATH>>
+    err: Usage: kindling source add <--git <URL>|--local <PATH>> <NAME>
+    err: For more information, try '--help'.
+    "#);
     insta::assert_snapshot!(place.run(&["get", "units", "\u{1b}[2J", "x"]).shown(), @r#"
     exit 2
     err: error: unexpected argument 'x' found
