@@ -145,6 +145,13 @@ async fn a_damaged_database_is_named_and_left_alone() {
 }
 
 #[tokio::test]
+async fn an_emptied_database_is_named_and_left_alone_with_what_to_do() {
+    let said = refused_database(async |path| fs::write(path, "").unwrap()).await;
+    assert!(said.contains("is empty, but blobs beside it says that there was a database"), "{said}");
+    assert!(said.contains("hint: restore a backup of it, or move it away"), "{said}");
+}
+
+#[tokio::test]
 async fn an_unreadable_file_breaks_its_own_unit_until_it_can_be_read() {
     let mut service = with_tasks(&["a", "b", "c"]);
     if rustix::process::getuid().is_root() {
