@@ -71,6 +71,10 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code::INVALID, message, exit::USAGE)
     }
 
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code::FAILED, message, exit::OUTSIDE)
+    }
+
     pub(super) fn unauthorized() -> Self {
         let message = "the token is missing or wrong";
         Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHORIZED, message, exit::OUTSIDE)
@@ -101,7 +105,7 @@ impl From<Refusal> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code::FAILED, chain(&error), exit::OUTSIDE)
+        Self::failed(chain(&error))
     }
 }
 

@@ -129,11 +129,16 @@ pub(super) async fn history<T: Target>(
     let source = query.source.as_deref().map(SourceName::new).transpose();
     let source = source.map_err(|why| Failure::invalid(why.to_string()))?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
-    let of = HistoryQuery { unit: unit.clone(), source, before: query.before, limit };
+    let of = HistoryQuery { unit: unit.clone(), source: source.clone(), before: query.before, limit };
     let rows = api.service.core().store.history(of).await?;
-    match unit {
-        Some(unit) if rows.is_empty() && api.service.core().board.unit(&unit).is_none() => {
+    // What is gone has history too.
+    let (nothing, board) = (rows.is_empty(), &api.service.core().board);
+    match (unit, source) {
+        (Some(unit), _) if nothing && board.unit(&unit).is_none() => {
             Err(Failure::not_found(format!("there is no unit {unit}")).hint("kindling get units"))
+        }
+        (_, Some(source)) if nothing && board.source(&source).is_none() => {
+            Err(Failure::not_found(format!("there is no source {source}")).hint("kindling get sources"))
         }
         _ => Ok(Json(Items { items: rows.iter().map(Into::into).collect() })),
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State as AxumState};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use crate::act::Target;
 use crate::model::id::RunId;
 use crate::model::run::{LogLine, Run, RunStatus};
+use crate::reconcile::runs::chain;
 use crate::record::RunQuery;
 
 use super::error::Failure;
@@ -28,6 +30,10 @@ use super::{Api, State};
 const PAGE: u32 = 50;
 /// Most rows of a page.
 const LARGEST_PAGE: u32 = 1000;
+/// A `cancel` that is not over after this long looks whether the end can be recorded at all.
+const CANCEL_ROUND: Duration = Duration::from_secs(10);
+/// After so many rounds it answers in any case: a run is killed 10 s after it was told to end.
+const CANCEL_ROUNDS: usize = 3;
 /// Lines of log that are read together.
 const LOG_PAGE: u32 = 1000;
 
@@ -99,7 +105,23 @@ pub(super) async fn cancel<T: Target>(
 ) -> Result<Json<RunView>, Failure> {
     let run = recorded(&api, &id).await?;
     api.service.cancel(&run.id)?;
-    wait(AxumState(api), Path(run.id.to_string())).await
+    let (id, store) = (run.id.to_string(), api.service.core().store.clone());
+    let mut over = Box::pin(wait(AxumState(api), Path(id.clone())));
+    for _ in 0..CANCEL_ROUNDS {
+        if let Ok(ended) = tokio::time::timeout(CANCEL_ROUND, &mut over).await {
+            return ended;
+        }
+        // A run that ends in its own time is waited for; one whose end cannot be recorded is not.
+        if let Err(error) = store.check_writable().await {
+            return Err(unrecorded(&id, &format!(": {}", chain(&error))));
+        }
+    }
+    Err(unrecorded(&id, ""))
+}
+
+fn unrecorded(id: &str, why: &str) -> Failure {
+    let message = format!("run {id} was told to end, but its end is not recorded yet{why}");
+    Failure::failed(message).hint("kindling get runs")
 }
 
 #[derive(Deserialize)]

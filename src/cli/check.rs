@@ -156,8 +156,9 @@ async fn database(data_dir: &Path, findings: &mut Findings) {
         Ok(Some(version)) => findings.ok(check, format!("{}, schema {version}", path.display())),
         Ok(None) => findings.ok(check, format!("{} is empty", path.display())),
         Err(error) => {
+            let hint = error.hint().map(str::to_owned);
             let error = CliError::outside(error.to_string()).because_of(&error);
-            findings.fail(check, error.sentence(), "move it away: the next start makes a new one");
+            findings.put(Verdict::Fail, check, error.sentence(), hint);
         }
     }
 }

@@ -135,6 +135,13 @@ impl CliError {
         made
     }
 
+    /// Adds another error that is told with it; the exit code stays.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.others.push(other.sentence());
+        self
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

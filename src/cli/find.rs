@@ -128,6 +128,10 @@ pub fn find(clues: &Clues<'_>) -> Result<Found, CliError> {
     let named = clues.server.map(|server| (server.to_owned(), Whence::Flag));
     let named = named.or(variable.map(|server| (server, Whence::Variable)));
     let configuration = Configuration::look(clues);
+    // A file that somebody named is meant, whatever else would do without it.
+    if let Configuration::Missing(error @ LocateError::NotThere { .. }) = &configuration {
+        return Err(CliError::no_configuration(error));
+    }
     let (address, whence) = match named {
         Some(named) => named,
         None => configured(&configuration)?,
@@ -154,9 +158,6 @@ fn configured(configuration: &Configuration) -> Result<(String, Whence), CliErro
                 Some(address) => (address, Whence::Written(file)),
                 None => (settings.listen.to_string(), Whence::Configured(settings.file.clone())),
             })
-        }
-        Configuration::Missing(error @ LocateError::NotThere { .. }) => {
-            Err(CliError::no_configuration(error))
         }
         Configuration::Missing(error) => Err(CliError::no_configuration(error).hint(
             "run this where kindling.yaml is, or name the service with --server; `kindling init` makes one",

@@ -87,7 +87,7 @@ fn file_read(reading: Reading) -> FileRead {
         Ok(content) => FileRead::Read(content, reading.bytes),
         Err(ReadRefusal::Gone | ReadRefusal::Moving) => FileRead::Later,
         Err(refusal @ ReadRefusal::TooLarge { .. }) => {
-            FileRead::Refused(Reason::LimitExceeded, format!("{refusal} (`limits.file`)"))
+            FileRead::Refused(Reason::LimitExceeded, refusal.to_string())
         }
         Err(refusal @ ReadRefusal::Failed(_)) => FileRead::Refused(Reason::Unreadable, refusal.to_string()),
     }

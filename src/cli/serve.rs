@@ -50,6 +50,10 @@ fn hinted(shown: CliError, error: &AppError) -> CliError {
         AppError::Listen { .. } => {
             shown.hint("name another address as `server: {listen: ...}` in kindling.yaml")
         }
+        AppError::Store(error) => match error.hint() {
+            Some(hint) => shown.hint(hint),
+            None => shown,
+        },
         _ => shown,
     }
 }

@@ -36,12 +36,13 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("origin").required(true).args(["git", "local"])))]
 struct Add {
     /// Give the source this name
     #[arg(value_parser = name)]
     name: String,
     /// Follow the git repository at this https, http or file URL, or absolute path
-    #[arg(long, value_name = "URL", required_unless_present = "local", conflicts_with = "local")]
+    #[arg(long, value_name = "URL")]
     git: Option<String>,
     /// Follow this branch; without it the one that the remote's HEAD names
     #[arg(long, requires = "git", value_parser = branch)]

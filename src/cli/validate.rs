@@ -22,7 +22,8 @@ const SHOWN: usize = 100;
 
 /// Check manifests without a service
 ///
-/// Ends with 0 if all of them are good, with 1 if there is a problem.
+/// Ends with 0 if all of them are good, with 1 if there is a problem, with 2 if a directory is not there; the others
+/// are checked all the same.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Check what is below this directory; without it every local source of the configuration, or else this directory
@@ -44,9 +45,19 @@ struct Found {
 
 pub async fn validate(args: &Args, context: &mut Context) -> Ended {
     let plan = plan(args, context)?;
-    let (mut found, mut units) = (Vec::new(), 0);
-    for root in &plan.roots {
-        let looked = look(root, &plan.skip, &plan.limits).await?;
+    let (mut found, mut units, mut roots) = (Vec::new(), 0, Vec::new());
+    let mut failed: Option<CliError> = None;
+    for root in plan.roots {
+        let looked = match look(&root, &plan.skip, &plan.limits).await {
+            Ok(looked) => looked,
+            Err(error) => {
+                failed = Some(match failed {
+                    None => error,
+                    Some(first) => first.and(&error),
+                });
+                continue;
+            }
+        };
         units += looked.catalog.len();
         let broken = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().err());
         let mut problems: Vec<Problem> = broken.flatten().cloned().chain(looked.strays).collect();
@@ -55,10 +66,16 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
             file: problem.file.as_ref().map(|file| root.join(file.as_str())),
             problem,
         }));
+        roots.push(root);
     }
     print(&mut context.output, &context.here, &found)?;
-    tell_sum(&mut context.output, units, found.len(), &plan.roots);
-    Ok(if found.is_empty() { exit::DONE } else { exit::NOT_SO })
+    if !roots.is_empty() {
+        tell_sum(&mut context.output, units, found.len(), &roots);
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(if found.is_empty() { exit::DONE } else { exit::NOT_SO }),
+    }
 }
 
 fn plan(args: &Args, context: &Context) -> Result<Plan, CliError> {

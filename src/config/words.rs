@@ -16,7 +16,17 @@ pub fn quoted(word: &str) -> String {
     format!("`{}{rest}`", printable(&word[..end]))
 }
 
-/// Says that `word` is none of `known`, with the nearest one: ``unknown runtime `pyton`; did you mean `python`?``
+/// Says that the value `word` is none of `known`. It is repeated only where it is a known word's likely typo: anything
+/// else may be a secret that was put at the wrong key.
+#[must_use]
+pub fn unknown_value(what: &str, word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(_) => unknown(what, word, known),
+        None => format!("unknown {what}; known: {}", known.join(", ")),
+    }
+}
+
+/// Says that the name `word` is none of `known`, with the nearest one: ``unknown field `nmae`; did you mean `name`?``
 #[must_use]
 pub fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     let mut message = format!("unknown {what} {}", quoted(word));
@@ -76,12 +86,25 @@ mod tests {
             unknown("runtime", "pyton", &known),
             "unknown runtime `pyton`; did you mean `python`? known: shell, python, node"
         );
-        assert_eq!(unknown("runtime", "ruby", &known), "unknown runtime `ruby`; known: shell, python, node");
+        assert_eq!(unknown("field", "ruby", &known), "unknown field `ruby`; known: shell, python, node");
         assert_eq!(nearest("apiversion", &["apiVersion"]), Some("apiVersion"));
         assert_eq!(nearest("nmae", &["name", "node"]), Some("name"));
         assert_eq!(nearest("x", &["name", "node", "a"]), None);
         assert_eq!(nearest("A", &["name", "node", "a"]), Some("a"));
         assert_eq!(nearest(&"n".repeat(100_000), &["name"]), None);
+    }
+
+    #[test]
+    fn a_value_is_repeated_only_where_it_is_a_known_words_typo() {
+        let known = ["shell", "python", "node"];
+        assert_eq!(
+            unknown_value("runtime", "pyton", &known),
+            "unknown runtime `pyton`; did you mean `python`? known: shell, python, node"
+        );
+        for value in ["ruby", "hunter2", "", "python-token-4711", "\u{1b}[2J"] {
+            let said = unknown_value("runtime", value, &known);
+            assert_eq!(said, "unknown runtime; known: shell, python, node", "{value}");
+        }
     }
 
     #[test]

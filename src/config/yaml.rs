@@ -8,7 +8,7 @@ use serde_saphyr::granit_parser::ErrorKind;
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error, ExternalMessageSource, MergeKeyPolicy, Options};
 
-use super::words::{quoted, unknown};
+use super::words::{quoted, unknown, unknown_value};
 use crate::model::problem::Position;
 
 pub use serde_saphyr::Spanned;
@@ -169,7 +169,7 @@ fn index(number: u64) -> u32 {
 fn message(error: &Error, budget: &Budget) -> String {
     match error {
         Error::SerdeUnknownField { field, expected, .. } => unknown("field", field, expected),
-        Error::SerdeUnknownVariant { variant, expected, .. } => unknown("value", variant, expected),
+        Error::SerdeUnknownVariant { variant, expected, .. } => unknown_value("value", variant, expected),
         Error::SerdeMissingField { field, .. } => format!("the field `{field}` is missing"),
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("the key {} is given twice", quoted(key))

@@ -227,7 +227,7 @@ impl<'a> UnitReader<'a> {
             None => root_key(&spec, manifest)?,
         };
         let members = self.members(&spec, manifest)?;
-        spec.entry = entry_of(&spec, &members)
+        spec.entry = entry_of(&spec, &members, |name| self.left_out(&spec, name))
             .map_err(|problem| problem.in_file(manifest.clone()).at(script_at.line, script_at.column))?;
         let (files, stamps) = self.contents(&members)?;
         let hash = hash::task(&key, &spec, &files);
@@ -347,6 +347,17 @@ impl<'a> UnitReader<'a> {
         problems
     }
 
+    /// Why a file that lies in the unit's directory is no part of the unit; `None` where it is not there.
+    fn left_out(&self, spec: &TaskSpec, name: &str) -> Option<&'static str> {
+        let below = RelPath::parse(name).ok()?;
+        self.input.tree.get(&self.dir.append(&below))?;
+        if exclude::is_never(&below) {
+            return Some("it never belongs to a task where it lies");
+        }
+        let excluded = Excludes::new(&spec.exclude).is_ok_and(|excludes| excludes.leaves_out(&below));
+        Some(if excluded { "`exclude` leaves it out" } else { "it belongs to another unit" })
+    }
+
     /// The content of each file: as it was known where the stamp is equal, else as it was read.
     fn contents(&mut self, members: &[Member<'_>]) -> Result<(Vec<UnitFile>, Vec<Stamp>), Stop> {
         let known = self.known_files();
@@ -462,17 +473,26 @@ fn stays_inside(path: &RelPath, target: &str) -> bool {
 }
 
 /// The script of a task: the one that it names, or the first that its runtime looks for.
-fn entry_of(spec: &TaskSpec, members: &[Member<'_>]) -> Result<Option<String>, Problem> {
+fn entry_of(
+    spec: &TaskSpec,
+    members: &[Member<'_>],
+    left_out: impl Fn(&str) -> Option<&'static str>,
+) -> Result<Option<String>, Problem> {
     let is_there = |name: &str| members.iter().any(|member| member.path.as_str() == name);
     let missing = |message: String| Problem::new(Reason::MissingEntry, message);
     match &spec.entry {
         Some(entry) if is_there(entry) => Ok(Some(entry.clone())),
         Some(entry) => {
-            Err(missing(format!("`entry` names \"{}\", which is not there", entry.escape_debug())))
+            let why = left_out(entry).map_or("which is not there".into(), |why| format!("but {why}"));
+            Err(missing(format!("`entry` names \"{}\", {why}", entry.escape_debug())))
         }
         None => {
             let defaults = spec.runtime.default_entries();
             let found = defaults.iter().find(|name| is_there(name));
+            let left_out = defaults.iter().find_map(|name| Some((name, left_out(name)?)));
+            if let (None, Some((name, why))) = (found, left_out) {
+                return Err(missing(format!("there is no script: {name} is there, but {why}")));
+            }
             if found.is_none() && !defaults.is_empty() {
                 let wanted = defaults.join(", ");
                 return Err(missing(format!(

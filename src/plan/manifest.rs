@@ -9,7 +9,7 @@ use ignore::gitignore::GitignoreBuilder;
 
 use crate::config::duration::{DURATION, duration};
 use crate::config::node::{Field, Fields, Node, Value};
-use crate::config::words::{quoted, unknown};
+use crate::config::words::{quoted, unknown_value};
 use crate::config::yaml::{Budget, YamlError};
 use crate::model::id::MAX_NAME_BYTES;
 use crate::model::limits::Limits;
@@ -131,7 +131,7 @@ fn word<T: Clone>(
     let found = known.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
     if found.is_none() {
         let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-        errors.push(YamlError::at(field.node.at, unknown(what, text, &words)));
+        errors.push(YamlError::at(field.node.at, unknown_value(what, text, &words)));
     }
     found
 }
@@ -393,6 +393,8 @@ fn exclude(field: &Field<'_>, errors: &mut Errors) -> Option<Vec<String>> {
         return None;
     }
     let (before, mut matcher) = (errors.len(), GitignoreBuilder::new("/"));
+    // Otherwise a `[` that nothing closes stands for itself; whoever wrote it meant a class.
+    matcher.allow_unclosed_class(false);
     let mut patterns = Vec::new();
     for field in &list {
         let Some(text) = field.text(errors) else { continue };

@@ -154,11 +154,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Prunes a source that nothing follows.
     pub async fn discard(mut self) -> Result<(), Refusal> {
-        self.prune().await.map(drop)
+        self.prune(&Cause::new(TriggerKind::Start, "")).await.map(drop)
     }
 
     /// Takes every unit of the source away: it has left the configuration, or was removed by command.
-    pub(super) async fn prune(&mut self) -> Result<Report, Refusal> {
+    pub(super) async fn prune(&mut self, cause: &Cause) -> Result<Report, Refusal> {
         let units = std::mem::take(&mut self.units);
         let stopping: Vec<_> = units
             .values()
@@ -176,7 +176,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for unit in units.values() {
             recording.removed.push(unit.record.id.clone());
             if unit.version.is_some() {
-                recording.history.push(pruned_row(unit, now));
+                recording.history.push(pruned_row(unit, cause, now));
                 recording.events.push(Event {
                     at: now,
                     kind: EventType::UnitRemoved,
@@ -235,11 +235,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 }
 
-fn pruned_row(unit: &Unit, at: crate::model::time::Timestamp) -> HistoryRow {
+fn pruned_row(unit: &Unit, cause: &Cause, at: crate::model::time::Timestamp) -> HistoryRow {
     HistoryRow {
         unit: unit.record.id.clone(),
         generation: unit.record.generation.next(),
-        cause: Cause::new(TriggerKind::Command, "its source was removed"),
+        cause: cause.clone(),
         revision: None,
         rewritten: false,
         from: unit.record.deployed,

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::act::Target;
+use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::hash::UnitHash;
 use crate::model::history::{Cause, TriggerKind};
 use crate::model::id::{RunId, SourceName, UnitId};
@@ -177,7 +178,8 @@ impl<T: Target> Handle<T> {
     /// Adds a source by command; it is kept in the store. Answers when its first pass is done.
     ///
     /// # Errors
-    /// There is a source of this name, or the store cannot keep it.
+    /// There is a source of this name, or the store cannot keep it; or its first pass failed, which the message says,
+    /// for then the source was added all the same.
     pub async fn add_source(&self, spec: SourceSpec) -> Result<Report, Refusal> {
         let name = spec.name.clone();
         let adding = self.0.adding.lock().await;
@@ -192,13 +194,30 @@ impl<T: Target> Handle<T> {
             ));
         }
         let record = SourceRecord::new(spec, Declared::Command);
+        // Whatever can fail comes before the source is kept.
+        let recorded = self.recorded(vec![record.clone()]).await.map_err(|error| failed(&error))?;
         self.0.core.store.put_source(&record).await.map_err(|error| failed(&error))?;
-        for recorded in self.recorded(vec![record]).await.map_err(|error| failed(&error))? {
+        for recorded in recorded {
             self.start_source(recorded);
         }
         drop(adding);
         let order = PassOrder::new(Cause::new(TriggerKind::Command, "source add"), Look::Full);
-        self.ask(&name, |reply| Message::Pass(order, reply)).await
+        let first = self.ask(&name, |reply| Message::Pass(order, reply)).await;
+        first.map_err(|refusal| self.added_but(&name, &refusal))
+    }
+
+    /// Says of a source whose first pass failed that it is there all the same.
+    fn added_but(&self, name: &SourceName, refusal: &Refusal) -> Refusal {
+        let source = self.0.core.board.source(name);
+        let stalled = source.as_ref().and_then(|source| source.conditions.get(ConditionType::Stalled));
+        let then = if stalled.is_some_and(|stalled| stalled.status == ConditionStatus::True) {
+            format!("once that is mended, `kindling reconcile {name}` tries it again")
+        } else {
+            "it is tried again by itself".into()
+        };
+        let message =
+            format!("source {name} was added, but its first pass failed: {}; {then}", refusal.message);
+        Refusal::new(refusal.kind, message).hint(format!("kindling source remove {name}"))
     }
 
     /// Removes a source that was added by command, with all its units.

@@ -355,7 +355,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 }
             }
             Message::Prune(reply) => {
-                let result = self.prune().await;
+                let cause = Cause::new(TriggerKind::Command, "source remove");
+                let result = self.prune(&cause).await;
                 let ended = result.is_ok();
                 let _ = reply.send(result);
                 return ended;

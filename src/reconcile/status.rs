@@ -104,3 +104,27 @@ pub fn unready(conditions: &Conditions) -> Option<String> {
             .or_else(|| bad(ConditionType::Healthy, ConditionStatus::True)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_of_healthy_is_documented() {
+        let how = || "it ended".to_owned();
+        let line =
+            include_str!("../../docs/formats.md").lines().find(|line| line.starts_with("| `Healthy` |"));
+        for health in [
+            Health::Running,
+            Health::Waiting(how()),
+            Health::CrashLoop(how()),
+            Health::Ended { how: how(), well: true },
+            Health::Ended { how: how(), well: false },
+        ] {
+            let mut conditions = Conditions::default();
+            set_health(&mut conditions, &health, Timestamp(0));
+            let reason = &conditions.get(ConditionType::Healthy).unwrap().reason;
+            assert!(line.unwrap().contains(&format!("`{reason}`")), "{reason}");
+        }
+    }
+}

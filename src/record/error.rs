@@ -28,6 +28,14 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
+    /// The file is empty although there was a database in it. It is left as it is.
+    #[error("{path} is empty, but {sign} beside it says that there was a database; it was left as it is")]
+    Emptied {
+        /// The database.
+        path: PathBuf,
+        /// What lies beside it.
+        sign: String,
+    },
     /// The database was written by another version of kindling, whose changes this one does not know. It is left as
     /// it is.
     #[error(
@@ -63,6 +71,23 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
+}
+
+impl StoreError {
+    /// What a person can do about it, where it is not plain from the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Corrupt { .. } | Self::Emptied { .. } => Some(
+                "restore a backup of it, or move it away with its -wal and -shm: the next start makes a new one and \
+                 deploys everything anew; history, runs, holds, suspensions and sources added by command are gone then",
+            ),
+            Self::Newer { .. } => {
+                Some("start the newer version, or restore a copy of before: kindling.db.before-N")
+            }
+            Self::Full { .. } | Self::Busy { .. } | Self::Other { .. } => None,
+        }
+    }
 }
 
 /// Any cause.

@@ -38,6 +38,9 @@ const CHECKPOINT_PAGES: &str = "4000";
 /// The log is cut back to this many bytes after a large recording.
 const JOURNAL_SIZE_LIMIT: &str = "4194304";
 
+/// What a service that ran leaves beside its database: the contents of files, and the mark of its processes.
+const SIGNS: [&str; 2] = ["blobs", "mark"];
+
 /// Copies from before a migration that are kept.
 const COPIES: usize = 3;
 
@@ -58,6 +61,7 @@ impl Store {
         // SQLite takes a name that begins with `file:` for a URI.
         let path = std::path::absolute(path).map_err(|e| at.io(e))?;
         let at = Context { path: &path, ..at };
+        refuse_emptied(&path)?;
         create(&path).map_err(|e| at.io(e))?;
         let seen = examine(at, migrator).await?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(|e| at.io(e))?;
@@ -74,6 +78,7 @@ impl Store {
     /// # Errors
     /// It cannot be read, or is none that this version could open.
     pub async fn examine(path: &Path) -> Result<Option<i64>, StoreError> {
+        refuse_emptied(path)?;
         examine(Context { what: "read the database", path }, &MIGRATOR).await
     }
 
@@ -87,6 +92,26 @@ impl Store {
         let mut conn = quiet(&path).in_memory(true).connect().await.map_err(|e| at.sql(e))?;
         migrate(&mut conn, at, &MIGRATOR, None).await?;
         Ok(Self::new(path, conn, None, None))
+    }
+}
+
+/// Refuses an empty file where a database was: what lies beside it shows that the service has run.
+fn refuse_emptied(path: &Path) -> Result<(), StoreError> {
+    if !fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0) {
+        return Ok(());
+    }
+    // SQLite would drop the log of an empty database without a word.
+    let log = beside(path, "-wal");
+    let signs = SIGNS.iter().map(|name| path.with_file_name(name)).chain([log]);
+    let sign = signs
+        .into_iter()
+        .find(|sign| fs::metadata(sign).is_ok_and(|found| found.is_dir() || found.len() > 0));
+    match sign {
+        Some(sign) => {
+            let sign = sign.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Err(StoreError::Emptied { path: path.to_owned(), sign })
+        }
+        None => Ok(()),
     }
 }
 
@@ -135,13 +160,33 @@ async fn look(
             .fetch_all(&mut *conn)
             .await
             .map_err(sql)?;
+    let known = migrator.iter().map(|m| m.version).max().unwrap_or(0);
     for (version, checksum) in &applied {
-        if !migrator.iter().any(|m| m.version == *version && *m.checksum == **checksum) {
-            let known = migrator.iter().map(|m| m.version).max().unwrap_or(0);
+        if *version > known {
             return Err(StoreError::Newer { path: at.path.to_owned(), found: *version, known });
         }
+        if !migrator.iter().any(|m| m.version == *version && *m.checksum == **checksum) {
+            return Err(at.corrupt(format!("its record of migration {version} was changed")));
+        }
     }
-    Ok(applied.last().map(|(version, _)| *version))
+    let seen = applied.last().map(|(version, _)| *version);
+    match made_by(migrator, seen, at).await?.into_iter().find(|table| !tables.contains(table)) {
+        Some(missing) => Err(at.corrupt(format!("its table {missing} is missing"))),
+        None => Ok(seen),
+    }
+}
+
+/// The tables that a database has which saw the migrations up to `seen`.
+async fn made_by(migrator: &Migrator, seen: Option<i64>, at: Context<'_>) -> Result<Vec<String>, StoreError> {
+    let sql = |e| at.sql(e);
+    let mut conn = quiet(Path::new(":memory:")).in_memory(true).connect().await.map_err(sql)?;
+    for migration in migrator.iter().filter(|m| Some(m.version) <= seen) {
+        sqlx::raw_sql(migration.sql.clone()).execute(&mut conn).await.map_err(sql)?;
+    }
+    let tables = sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'");
+    let tables = tables.fetch_all(&mut conn).await.map_err(sql)?;
+    conn.close().await.map_err(sql)?;
+    Ok(tables)
 }
 
 /// Applies what the database has not seen; a database that has seen something is copied before.

@@ -133,6 +133,12 @@ fn wrong_usage_is_told_with_the_next_step() {
     exit 2
     err: error: the URL of --git must not carry credentials
     "#);
+    insta::assert_snapshot!(place.run(&["source", "add", "x"]).shown(), @r#"
+    exit 2
+    err: error: the following required arguments were not provided: <--git <URL>|--local <PATH>>
+    err: Usage: kindling source add <--git <URL>|--local <PATH>> <NAME>
+    err: For more information, try '--help'.
+    "#);
     insta::assert_snapshot!(place.run(&["get", "units", "\u{1b}[2J", "x"]).shown(), @r#"
     exit 2
     err: error: unexpected argument 'x' found
@@ -295,6 +301,56 @@ fn init_makes_a_task_that_is_valid_and_overwrites_nothing() {
 }
 
 #[test]
+fn a_configuration_that_was_named_must_be_there_although_the_service_is_known() {
+    let server = || Place::new().set("KINDLING_SERVER", "127.0.0.1:1");
+    let told = "exit 2\nerr: error: there is no file [ROOT]/work/no.yaml, named by ";
+    let named = server().run(&["status", "--config", "no.yaml"]).shown();
+    assert!(named.starts_with(&format!("{told}--config")), "{named}");
+    let named = server().set("KINDLING_CONFIG", "no.yaml").run(&["status"]).shown();
+    assert!(named.starts_with(&format!("{told}KINDLING_CONFIG")), "{named}");
+    // One that nobody named may be missing.
+    assert_eq!(server().run(&["status"]).code, 3);
+}
+
+#[test]
+fn validate_looks_at_every_directory_although_one_is_missing() {
+    let place = Place::new();
+    place.task("a/good").task("b/good").write("b/bad/task.yaml", "{}\n");
+    let source = |name: &str| format!("  - name: {name}\n    local: {{path: {name}}}\n");
+    let names = ["a", "gone", "b", "lost"];
+    place.write("kindling.yaml", &format!("sources:\n{}", names.map(source).concat()));
+    insta::assert_snapshot!(place.run(&["validate"]).shown(), @r#"
+    exit 2
+    out: b/bad/task.yaml:1:1: the field `apiVersion` is missing
+    out: b/bad/task.yaml:1:1: the field `kind` is missing
+    err: 3 units, 2 problems
+    err: error: the directory [ROOT]/work/gone is missing
+    err: error: the directory [ROOT]/work/lost is missing
+    "#);
+    let ended = place.run(&["validate", "-o", "json"]);
+    assert_eq!((ended.code, &ended.error()["exit"]), (2, &json!(2)), "{}", ended.shown());
+    assert!(ended.out.contains("b/bad/task.yaml"), "{}", ended.shown());
+}
+
+#[test]
+fn validate_names_the_one_limit_that_was_passed() {
+    let place = Place::new();
+    place.task("a");
+    place.write("a/data.bin", &"x".repeat(3000));
+    place.write(
+        "kindling.yaml",
+        "limits: {manifest: 100, file: 2KiB}\nsources: [{name: a, local: {path: .}}]\n",
+    );
+    place.write("b/task.yaml", &"# long\n".repeat(100));
+    let shown = place.run(&["validate"]).shown();
+    for (file, key) in [("a/data.bin", "limits.file"), ("b/task.yaml:1:1", "limits.manifest")] {
+        let line =
+            shown.lines().find(|line| line.contains(file)).unwrap_or_else(|| panic!("{file}: {shown}"));
+        assert!(line.contains(key) && line.matches("limits.").count() == 1, "{line}");
+    }
+}
+
+#[test]
 fn validate_names_each_mistake_and_its_place() {
     let place = Place::new();
     place.task("good").task("team/bad");
@@ -351,6 +407,9 @@ fn validate_looks_at_what_a_pass_would_look_at() {
     std::fs::remove_dir_all(place.here().join("a")).unwrap();
     insta::assert_snapshot!(place.run(&["validate"]).shown(), @r#"
     exit 2
+    out: b/y/task.yaml:1:1: the field `apiVersion` is missing
+    out: b/y/task.yaml:1:1: the field `kind` is missing
+    err: 1 unit, 2 problems
     err: error: the directory [ROOT]/work/a is missing
     "#);
 }

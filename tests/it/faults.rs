@@ -3,6 +3,7 @@
 mod disk;
 mod inputs;
 mod silence;
+mod sources;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

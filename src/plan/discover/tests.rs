@@ -172,6 +172,24 @@ fn a_script_that_is_not_there_is_reported_at_its_place() {
 }
 
 #[test]
+fn a_script_that_is_there_but_left_out_is_not_called_missing() {
+    let mut world = World::default();
+    world.task("a", "a").put("a/task.yaml", &format!("{MANUAL}exclude: [\"task.sh\"]\n"));
+    world.look(&Changes::All);
+    insta::assert_snapshot!(world.problem("a"), @"MissingEntry: a/task.yaml:4:10: there is no script: task.sh is there, but `exclude` leaves it out");
+    for (entry, why) in [
+        ("x.sh", "`exclude` leaves it out"),
+        ("node_modules/x.sh", "it never belongs to a task where it lies"),
+        ("b/task.sh", "it belongs to another unit"),
+    ] {
+        world.task("a/b", "b").put(&format!("a/{entry}"), "");
+        world.put("a/task.yaml", &format!("{MANUAL}exclude: [x.sh]\nentry: {entry}\n")).look(&Changes::All);
+        let problem = world.problem("a");
+        assert!(problem.ends_with(&format!("`entry` names \"{entry}\", but {why}")), "{problem}");
+    }
+}
+
+#[test]
 fn what_could_reach_outside_the_unit_is_refused() {
     for (target, refused) in [
         ("../b/task.sh", true),

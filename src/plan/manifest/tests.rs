@@ -251,16 +251,18 @@ fn exclude_is_bounded() {
     assert_eq!(exclude(&["x".repeat(257)]), Err("1:99 `exclude[0]` is longer than 256 bytes".into()));
     let nothing = "excludes nothing: an empty line or a comment in gitignore syntax";
     assert_eq!(exclude(&["'#x'".into()]), Err(format!("1:99 `exclude[0]` {nothing}")));
+    for unclosed in ["'['", "'a[bc'", "'{a'"] {
+        let error = "1:99 `exclude[0]` is not a pattern in gitignore syntax";
+        assert_eq!(exclude(&[unclosed.into()]), Err(error.into()), "{unclosed}");
+    }
+    assert_eq!(exclude(&["'a[bc]d'".into(), r"'\[x'".into()]), Ok(2));
 }
 
 #[test]
 fn nothing_else_is_looked_at_in_another_kind_of_file() {
     let cases = [
         ("a: 1", "1:1 the field `apiVersion` is missing; 1:1 the field `kind` is missing"),
-        (
-            "apiVersion: dicode/v1\nkind: Task\nx: 1",
-            "1:13 unknown apiVersion `dicode/v1`; known: kindling/v1",
-        ),
+        ("apiVersion: dicode/v1\nkind: Task\nx: 1", "1:13 unknown apiVersion; known: kindling/v1"),
         ("apiVersion: kindling/v1\nkind: task", "2:7 unknown kind `task`; did you mean `Task`? known: Task"),
         ("- a", "1:1 the file must be a map, not a list"),
         ("", "1:1 the file is empty"),

@@ -184,3 +184,59 @@ async fn what_cannot_be_opened_is_named() {
         assert!(matches!(&error, StoreError::Other { path: named, .. } if *named == path), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn an_emptied_database_is_named_and_left() {
+    for sign in ["blobs", "mark", "store.db-wal"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        fs::write(&path, "").unwrap();
+        let beside = dir.path().join(sign);
+        if sign == "blobs" {
+            fs::create_dir(&beside).unwrap();
+        } else {
+            fs::write(&beside, "x").unwrap();
+        }
+        for error in [Store::open(&path).await.map(drop), Store::examine(&path).await.map(drop)] {
+            let error = error.expect_err(sign);
+            assert!(matches!(&error, StoreError::Emptied { sign: found, .. } if found == sign), "{error:?}");
+            assert!(error.to_string().contains("store.db") && error.hint().is_some(), "{error}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert!(beside.exists());
+        // Moved away, it is as good as new.
+        fs::remove_file(&path).unwrap();
+        if sign != "store.db-wal" {
+            Store::open(&path).await.unwrap().close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_changed_by_hand_is_damage_and_no_newer_version() {
+    let now = MIGRATOR.iter().map(|m| m.version).max().unwrap();
+    for (sql, why) in [
+        (
+            "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1",
+            "its record of migration 1 was changed",
+        ),
+        ("DROP TABLE units", "its table units is missing"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        filled(&path).await;
+        let mut conn = quiet(&path).connect().await.unwrap();
+        sqlx::query(sql).execute(&mut conn).await.unwrap();
+        conn.close().await.unwrap();
+        let before = fs::read(&path).unwrap();
+        // It is not migrated either.
+        for migrator in [later(now), later(now + 1)] {
+            let error = Store::open_with(&path, &migrator).await.expect_err(sql);
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(matches!(error, StoreError::Corrupt { .. }) && cause == why, "{sql}: {error:?}");
+            assert!(error.hint().unwrap().contains("move it away"));
+        }
+        assert!(fs::read(&path).unwrap() == before, "{sql}");
+        assert_eq!(names(dir.path()), ["store.db"], "{sql}");
+    }
+}

@@ -5,10 +5,12 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::time::Instant;
 
 use super::{assert_prints, text, with_tasks};
 use crate::service::client::condition;
@@ -98,6 +100,34 @@ async fn a_full_disk_is_told_and_everything_is_live_once_there_is_room() {
     assert!(service.terminate().await.success());
 }
 
+#[tokio::test]
+async fn a_cancel_whose_end_cannot_be_recorded_is_answered() {
+    let mut service = with_tasks(&["a"]);
+    let Some(disk) = SmallDisk::mount(&service.data_dir()) else {
+        println!("passed over: this user cannot mount a small file system");
+        return;
+    };
+    service.task("src/long", "sleep 300\n");
+    let client = service.start().await;
+    let run = client.post("/api/v1/runs", json!({"task": "dir/long"})).await;
+    let path = format!("/api/v1/runs/{}", text(&run, "id"));
+    disk.fill();
+    let asked = Instant::now();
+    let (cancel, nothing) = (format!("{path}/cancel"), json!({}));
+    let cancel = client.call("POST", &cancel, Some(&nothing));
+    let answer =
+        tokio::time::timeout(Duration::from_secs(60), cancel).await.expect("it is answered").unwrap();
+    assert_eq!((answer.status, answer.json()["exit"].as_u64()), (503, Some(3)), "{answer:?}");
+    let said = answer.json();
+    let said = text(&said, "message");
+    assert!(said.contains("was told to end, but its end is not recorded yet"), "{said}");
+    assert!(said.contains("takes no more writes"), "{said}");
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    disk.make_room();
+    let run = client.get(&format!("{path}/wait")).await;
+    assert_eq!(text(&run, "status"), "cancelled", "{run:#}");
+}
+
 /// Tries to start over a database that cannot be used: the file stays as it is. Gives back what was said.
 async fn refused_database(change: impl AsyncFnOnce(&Path)) -> String {
     let mut service = with_tasks(&["a"]);
@@ -142,6 +172,13 @@ async fn a_damaged_database_is_named_and_left_alone() {
     for said in [foreign.await, beginning.await, cut.await] {
         assert!(said.contains("is damaged, or is no database of kindling"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn an_emptied_database_is_named_and_left_alone_with_what_to_do() {
+    let said = refused_database(async |path| fs::write(path, "").unwrap()).await;
+    assert!(said.contains("is empty, but blobs beside it says that there was a database"), "{said}");
+    assert!(said.contains("hint: restore a backup of it, or move it away"), "{said}");
 }
 
 #[tokio::test]
