@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use crate::act::Target;
 use crate::model::id::SourceName;
+use crate::reconcile::board::Board;
 use crate::reconcile::unready;
-use crate::record::HistoryQuery;
+use crate::record::{HistoryQuery, UnitRecord};
 
 use super::State;
 use super::error::Failure;
@@ -83,7 +84,17 @@ pub(super) async fn units<T: Target>(
             let message = format!("there is no unit {}", name.escape_debug());
             Err(Failure::not_found(message).hint("kindling get units"))
         }
-        _ => Ok(Json(Items { items: units.iter().map(|unit| (&**unit).into()).collect() })),
+        _ => Ok(Json(Items { items: units.iter().map(|unit| unit_view(board, unit)).collect() })),
+    }
+}
+
+/// A unit, with what is so of its source.
+fn unit_view(board: &Board, unit: &UnitRecord) -> UnitView {
+    let dev = board.source(&unit.id.source).and_then(|source| source.dev.clone());
+    UnitView {
+        dev_path: dev.as_ref().map(|dev| dev.path.to_string()),
+        dev_since: dev.map(|dev| dev.since.to_string()),
+        ..unit.into()
     }
 }
 
@@ -99,7 +110,8 @@ pub(super) async fn why<T: Target>(
     let unit = subject::unit(&api.service, &query.unit)?;
     let of_unit = HistoryQuery { unit: Some(unit.id.clone()), limit: 1, ..HistoryQuery::default() };
     let rows = api.service.core().store.history(of_unit).await?;
-    Ok(Json(WhyView { unit: (&*unit).into(), last: rows.first().map(Into::into) }))
+    let view = unit_view(&api.service.core().board, &unit);
+    Ok(Json(WhyView { unit: view, last: rows.first().map(Into::into) }))
 }
 
 #[derive(Deserialize)]

@@ -1,7 +1,9 @@
 //! `kindling diff`.
 
+use std::path::PathBuf;
+
 use crate::api::exit;
-use crate::api::wire::{ReportView, SubjectRequest};
+use crate::api::wire::{DiffRequest, ReportView};
 
 use super::Context;
 use super::error::Ended;
@@ -14,11 +16,15 @@ use super::report;
 pub struct Args {
     /// Look only at this source
     source: Option<String>,
+    /// Compare what is deployed with this directory, as if dev mode were switched on with it
+    #[arg(long, value_name = "PATH", requires = "source")]
+    local: Option<PathBuf>,
 }
 
 pub async fn diff(args: &Args, context: &mut Context) -> Ended {
+    let local = args.local.as_deref().map(|path| context.directory(path)).transpose()?;
     let client = context.client()?;
-    let request = SubjectRequest { subject: args.source.clone() };
+    let request = DiffRequest { subject: args.source.clone(), local };
     let mut planned: ReportView = client.post(&["diff"], &request).await?;
     // What is not ready now is status' question.
     planned.unready.clear();

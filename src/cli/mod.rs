@@ -174,6 +174,16 @@ impl Context {
         if climbs { path.canonicalize().unwrap_or(path) } else { path }
     }
 
+    /// A directory that was typed, absolute and as text.
+    fn directory(&self, path: &Path) -> Result<String, CliError> {
+        let path = self.absolute(path);
+        if !path.is_dir() {
+            return Err(CliError::usage(format!("there is no directory {}", path.display())));
+        }
+        let text = path.into_os_string().into_string();
+        text.map_err(|_| CliError::usage("the path of the directory is not UTF-8"))
+    }
+
     fn log(&self, quiet: Level) -> Result<(), CliError> {
         let (level, format) =
             (self.globals.log_level.unwrap_or(quiet), self.globals.log_format.unwrap_or_default());

@@ -18,6 +18,11 @@ use super::source_loop::SourceLoop;
 use super::status;
 use super::units::Unit;
 
+/// Why the units of a source were removed.
+pub(super) const LEFT_CONFIGURATION: &str = "its source left the configuration";
+/// Why the units of a source were removed.
+pub(super) const REMOVED: &str = "its source was removed";
+
 impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Deploys an earlier version and holds what is desired now.
     pub(super) async fn roll_back(
@@ -61,6 +66,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let order = PassOrder::new(Cause::new(TriggerKind::Rollback, target.short()), Look::Away);
         let mut doing = self.doing(&order, step.clone(), Some(version), &Vec::new());
         doing.revision = doing.version.as_ref().and_then(|version| version.revision.clone());
+        doing.dev_path = None;
         doing.hold = self.hold_for(&record).filter(|hold| hold.hash != target);
         let mut acted =
             Acted { finished: Vec::new(), broken: Vec::new(), noops: Vec::new(), begun: Vec::new() };
@@ -154,11 +160,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Prunes a source that nothing follows.
     pub async fn discard(mut self) -> Result<(), Refusal> {
-        self.prune().await.map(drop)
+        self.prune(LEFT_CONFIGURATION).await.map(drop)
     }
 
-    /// Takes every unit of the source away: it has left the configuration, or was removed by command.
-    pub(super) async fn prune(&mut self) -> Result<Report, Refusal> {
+    /// Takes every unit of the source away: it has left the configuration, or was removed by command, as `why` says.
+    pub(super) async fn prune(&mut self, why: &'static str) -> Result<Report, Refusal> {
         let units = std::mem::take(&mut self.units);
         let stopping: Vec<_> = units
             .values()
@@ -176,7 +182,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for unit in units.values() {
             recording.removed.push(unit.record.id.clone());
             if unit.version.is_some() {
-                recording.history.push(pruned_row(unit, now));
+                recording.history.push(pruned_row(unit, why, now));
                 recording.events.push(Event {
                     at: now,
                     kind: EventType::UnitRemoved,
@@ -184,7 +190,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     unit: Some(unit.record.id.clone()),
                     hash: None,
                     revision: None,
-                    message: "its source was removed".into(),
+                    message: why.into(),
                 });
             }
         }
@@ -197,6 +203,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.core.store.remove_source(&name, now).await.map_err(|error| failed(&error))?;
         self.core.board.remove_units(units.values().map(|unit| &unit.record.id));
         self.core.board.remove_source(&name);
+        tracing::info!("source {name}: {why}");
         for unit in units.values() {
             tracing::info!("task/{} removed source={name}", unit.record.id.key);
         }
@@ -235,18 +242,19 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 }
 
-fn pruned_row(unit: &Unit, at: crate::model::time::Timestamp) -> HistoryRow {
+fn pruned_row(unit: &Unit, why: &str, at: crate::model::time::Timestamp) -> HistoryRow {
     HistoryRow {
         unit: unit.record.id.clone(),
         generation: unit.record.generation.next(),
-        cause: Cause::new(TriggerKind::Command, "its source was removed"),
+        cause: Cause::new(TriggerKind::Command, why),
         revision: None,
+        dev_path: None,
         rewritten: false,
         from: unit.record.deployed,
         to: None,
         action: Action::Remove,
         rule: Rule::Removed,
-        reason: "its source was removed".into(),
+        reason: why.into(),
         files: Vec::new(),
         phases: Vec::new(),
         outcome: Outcome::Succeeded,

@@ -87,6 +87,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             version,
             cause,
             revision: self.revision.clone(),
+            dev_path: self.dev_path(),
             rewritten: self.rewritten,
             phases: phases.clone(),
             began: Instant::now(),
