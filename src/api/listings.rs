@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use crate::act::Target;
+use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::id::SourceName;
 use crate::reconcile::board::Board;
 use crate::reconcile::unready;
@@ -43,10 +44,17 @@ pub(super) async fn status<T: Target>(AxumState(api): State<T>) -> Json<StatusVi
     let bad_units = units
         .iter()
         .filter_map(|unit| Some(Unready { name: unit.id.to_string(), why: unready(&unit.conditions)? }));
-    let unready: Vec<Unready> = bad_sources.chain(bad_units).collect();
+    let service = board.service();
+    let bad_service = service.get(ConditionType::Ready).filter(|ready| ready.status != ConditionStatus::True);
+    let bad_service = bad_service.map(|ready| Unready {
+        name: "kindling".into(),
+        why: format!("{}: {}", ready.reason, ready.message),
+    });
+    let unready: Vec<Unready> = bad_service.into_iter().chain(bad_sources).chain(bad_units).collect();
     Json(StatusView {
         version: env!("CARGO_PKG_VERSION").into(),
         ready: unready.is_empty(),
+        conditions: service.iter().map(Into::into).collect(),
         sources: sources.iter().map(|source| (&**source).into()).collect(),
         units: units.len(),
         unready,

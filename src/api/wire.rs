@@ -441,6 +441,9 @@ pub struct StatusView {
     pub version: String,
     /// Whether everything is ready.
     pub ready: bool,
+    /// What is so of the service itself: Ready is false while its configuration file is wrong.
+    #[serde(default)]
+    pub conditions: Vec<ConditionView>,
     /// Its sources.
     pub sources: Vec<SourceView>,
     /// How many units there are.

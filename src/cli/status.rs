@@ -50,6 +50,12 @@ fn screen(
         lines(output, &status.unready, "kindling get units")?;
         output.line("")?;
     }
+    if let Some(restart) = rows::condition(&status.conditions, "RestartRequired") {
+        let heading = output.bold("RESTART REQUIRED");
+        output.line(&heading)?;
+        output.line(&format!("  {}", printable(&restart.message)))?;
+        output.line("")?;
+    }
     let dev: Vec<Unready> = status
         .sources
         .iter()

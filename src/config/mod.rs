@@ -73,15 +73,22 @@ pub struct ConfigError {
 /// # Errors
 /// Everything that is wrong with it, in the order of the file: at least one error.
 pub fn load(file: &Path, env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
-    let text = read_bounded(file, Budget::settings().bytes).map_err(|error| {
+    parse(file, &text(file)?, env, role)
+}
+
+/// The text of a configuration file, as far as it may be long.
+///
+/// # Errors
+/// It cannot be read: one error.
+pub fn text(file: &Path) -> Result<Vec<u8>, Vec<ConfigError>> {
+    read_bounded(file, Budget::settings().bytes).map_err(|error| {
         vec![ConfigError {
             file: file.to_owned(),
             at: None,
             message: format!("cannot be read: {error}"),
             hint: Some("`kindling init` makes a configuration".into()),
         }]
-    })?;
-    parse(file, &text, env, role)
+    })
 }
 
 /// Reads the text of a configuration file; paths in it are relative to the directory of `file`.

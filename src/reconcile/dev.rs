@@ -351,7 +351,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.pass(order, Some((observation, Duration::ZERO))).await
     }
 
-    /// Goes on with the same units after the source was configured differently.
+    /// Goes on with the same units after the source was configured differently. It is answered when the source is
+    /// taken as it is configured now; its pass comes next.
     pub(super) async fn configure(&mut self, spec: SourceSpec, declared: Declared, reply: Reply) {
         let next = self.record.clone().configured(spec, declared);
         if let Err(error) = self.core.store.put_source(&next).await {
@@ -363,6 +364,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.core.board.put_source(self.record.clone());
         if was_dev && self.record.dev.is_none() {
             tracing::info!("source {}: dev mode is off: it is a directory now", self.record.spec.name);
+            // Its state was written already. A failure is told by whatever is recorded next.
+            let told =
+                self.put_dev(self.record.clone(), EventType::DevDisabled, "it is a directory now").await;
+            drop(told);
         }
         drop(self.stop_looking());
         self.kept = None;
@@ -378,12 +383,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             }
         }
         self.start_anew();
-        if self.is_suspended() {
-            self.answer(Some(reply), Ok(Report::default()));
-            return;
+        if !self.is_suspended() {
+            let order = PassOrder::new(Cause::new(TriggerKind::Command, CONFIGURATION), Look::Full);
+            self.queue.push_front((order, None));
         }
-        let order = PassOrder::new(Cause::new(TriggerKind::Command, CONFIGURATION), Look::Full);
-        self.queue.push_front((order, Some(reply)));
+        let _ = reply.send(Ok(Report::default()));
     }
 }
 

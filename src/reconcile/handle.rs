@@ -213,10 +213,51 @@ impl<T: Target> Handle<T> {
         if known.declared == Declared::File {
             let message = format!("source {name} is declared in the configuration file");
             return Err(Refusal::new(RefusalKind::Conflict, message).hint(format!(
-                "delete the entry `- name: {name}` below `sources:` and start kindling again"
+                "delete the entry `- name: {name}` below `sources:`; that takes effect when the file is saved"
             )));
         }
         self.prune(name, REMOVED).await
+    }
+
+    /// Takes a source as the configuration file has it now: starts it, or goes on with its units from there. One
+    /// that was added by command is the file's from now on. `anew` looks at it as if it were another one. Gives
+    /// back whether anything was done; waits for no pass.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn declare(&self, spec: SourceSpec, anew: bool) -> Result<bool, Refusal> {
+        let name = spec.name.clone();
+        let _adding = self.0.adding.lock().await;
+        let Some(known) = self.0.core.board.source(&name) else {
+            let record = SourceRecord::new(spec, Declared::File);
+            self.0.core.store.put_source(&record).await.map_err(|error| failed(&error))?;
+            for recorded in self.recorded(vec![record]).await.map_err(|error| failed(&error))? {
+                self.start_source(recorded);
+            }
+            tracing::info!("source {name} was added to the configuration");
+            return Ok(true);
+        };
+        match known.declared {
+            Declared::File if known.spec == spec && !anew => return Ok(false),
+            Declared::File if known.spec == spec => {}
+            Declared::File => tracing::info!("source {name} is configured differently"),
+            Declared::Command => tracing::info!(
+                "source {name} was added by command and is in the configuration now, which counts from now on"
+            ),
+        }
+        let spec = Box::new(spec);
+        self.ask(&name, |reply| Message::Configure(spec, Declared::File, reply)).await?;
+        Ok(true)
+    }
+
+    /// Looks at a source as if it were another one: limits changed.
+    ///
+    /// # Errors
+    /// There is none of this name, or the store cannot be written.
+    pub async fn look_anew(&self, name: &SourceName) -> Result<(), Refusal> {
+        let Some(known) = self.0.core.board.source(name) else { return Err(no_source(name.as_str())) };
+        let spec = Box::new(known.spec.clone());
+        self.ask(name, |reply| Message::Configure(spec, known.declared, reply)).await.map(drop)
     }
 
     /// Takes a source away that left the configuration file, with all its units.

@@ -14,6 +14,7 @@ mod loop_daemons;
 mod loop_pass;
 mod migrations;
 mod process;
+mod reload;
 mod repo;
 mod service;
 mod store;

@@ -476,7 +476,7 @@ impl World {
             events: events.clone(),
             board: Board::default(),
             clock,
-            limits: Limits::default(),
+            limits: Limits::default().into(),
             closing: CancellationToken::new(),
         });
         let listener = events.listen();
