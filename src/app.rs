@@ -46,7 +46,7 @@ pub const TOKEN_FILE: &str = "token";
 /// The store's database.
 pub const DATABASE_FILE: &str = "kindling.db";
 /// The file whose lock says that a service holds the data directory.
-const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 /// The file that holds the mark of this data directory's child processes.
 const MARK_FILE: &str = "mark";
 

@@ -191,16 +191,19 @@ impl Reload {
         let names: HashSet<SourceName> = settings.sources.iter().map(|spec| spec.name.clone()).collect();
         let declared = join_all(settings.sources.into_iter().map(|spec| async {
             let name = spec.name.clone();
-            told(&name, self.service.declare(spec, anew).await.map(drop))
+            told(&name, self.service.declare(spec, anew).await.err().as_ref())
         }))
         .await;
         let mut others = Vec::new();
         if anew {
             let all = self.service.core().board.sources().into_iter().map(|record| record.spec.name.clone());
             let added: Vec<SourceName> = all.filter(|name| !names.contains(name)).collect();
-            others =
-                join_all(added.iter().map(|name| async { told(name, self.service.look_anew(name).await) }))
-                    .await;
+            others = join_all(
+                added
+                    .iter()
+                    .map(|name| async { told(name, self.service.look_anew(name).await.err().as_ref()) }),
+            )
+            .await;
         }
         withdrawn.into_iter().chain(declared).chain(others).all(|done| done)
     }
@@ -214,7 +217,7 @@ impl Reload {
             let units = if units.is_empty() { "it had no units".into() } else { units.join(", ") };
             tracing::info!("source {name} left the configuration and was removed with its units: {units}");
         }
-        told(name, done.map(drop))
+        told(name, done.as_ref().err())
     }
 
     fn show_read(&self) {
@@ -277,9 +280,9 @@ async fn settle(watch: &mut FileWatch) {
 }
 
 /// Tells what could not be done; gives back whether it could.
-fn told(name: &SourceName, done: Result<(), Refusal>) -> bool {
-    if let Err(refusal) = &done {
+fn told(name: &SourceName, refusal: Option<&Refusal>) -> bool {
+    if let Some(refusal) = refusal {
         tracing::error!("source {name} cannot be configured differently: {refusal}");
     }
-    done.is_ok()
+    refusal.is_none()
 }

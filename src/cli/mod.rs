@@ -36,6 +36,7 @@ mod history;
 mod init;
 mod logs;
 mod look;
+mod preview;
 mod reconcile;
 mod report;
 mod resume;

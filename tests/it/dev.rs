@@ -281,3 +281,52 @@ async fn problems_are_listed_and_it_ends_by_itself_or_with_its_source() {
     assert_eq!(cli(&service, &["source", "dev", "team", "--disable"]).await.0, Some(2));
     until("it lives", async || client.call("GET", "/readyz", None).await.ok()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diff_with_a_directory_needs_no_service_and_writes_nothing() {
+    let repo = repository();
+    let clone = used_clone(&repo);
+    let mut service = Service::new(&configuration(&repo, "1h"));
+    let path = clone.join("jobs");
+    let diff = ["diff", "team", "-o", "json", "--local", path.to_str().unwrap()];
+    let steps = |out: &str| -> Vec<(String, String)> {
+        let report: Value = serde_json::from_str(out).unwrap();
+        let text = |step: &Value, key: &str| step[key].as_str().unwrap().to_owned();
+        report["steps"].as_array().unwrap().iter().map(|s| (text(s, "unit"), text(s, "action"))).collect()
+    };
+    // Nothing was ever deployed.
+    let (code, out, err) = cli(&service, &diff).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(steps(&out), [("team/a".into(), "sync".into()), ("team/b".into(), "sync".into())]);
+    assert!(!service.data_dir().exists());
+
+    let client = service.start().await;
+    client.source_until("team", "is deployed", |s| s["revision"]["deployed"].is_string()).await;
+    // Killed: the store's newest pages are in its log.
+    service.kill();
+    let before = all_files(&service.data_dir());
+    let (code, out, err) = cli(&service, &diff).await;
+    assert_eq!((code, steps(&out)), (Some(0), Vec::new()), "{err}");
+    std::fs::remove_dir_all(path.join("b")).unwrap();
+    write(&path.join("a/task.sh"), "echo 2\n");
+    write(&path.join("c/task.yaml"), "kind: Task\nname: c\n");
+    let (code, out, err) = cli(&service, &diff).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(steps(&out), [("team/a".into(), "sync".into()), ("team/b".into(), "remove".into())]);
+    assert!(out.contains("team/c") && out.contains("task.sh"), "{out}");
+    assert_eq!(all_files(&service.data_dir()), before);
+    for (arguments, wanted) in [
+        (["diff", "nobody", "--local", path.to_str().unwrap()], "there is no source nobody"),
+        (["diff", "team", "--local", "not/there"], "there is no directory"),
+    ] {
+        let (code, _, err) = cli(&service, &arguments).await;
+        assert!(code == Some(2) && err.contains(wanted), "{arguments:?}: {err}");
+    }
+    assert_eq!(cli(&service, &["diff", "team"]).await.0, Some(3));
+    // The service says the same, and what the copy was read for is still its own.
+    let client = service.start().await;
+    client.reconcile().await;
+    let (code, answered, err) = cli(&service, &diff).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(steps(&answered), steps(&out));
+}

@@ -127,7 +127,8 @@ async fn a_wrong_edit_changes_nothing_and_is_told_with_its_place() {
         let place = format!("{}:", file.display());
         assert!(service.log().lines().any(|line| line.contains(&place) || line.contains(wanted)));
         let screen = service.attempt(&["status"]).await;
-        eprintln!("{screen:?}");
+        let out = String::from_utf8(screen.stdout).unwrap();
+        assert!(screen.status.code() == Some(1) && out.contains(wanted), "{out}");
     }
     std::fs::remove_file(&file).unwrap();
     service_until(&client, "it is missed", |status| condition(status, "Ready").contains("cannot be read"))

@@ -79,7 +79,7 @@ fn listings_show_holds_and_suspensions_and_escape_what_is_hostile() {
 #[test]
 fn status_shows_problems_first_and_ends_with_1() {
     let unready = json!([{"name": "local/b", "why": "Failed: no\u{1b}[1m"}]);
-    let status = json!({"version": "0.1.0", "ready": false, "sources": [source("team", "True", "ok")], "units": 2,
+    let status = json!({"version": "0.1.0", "ready": false, "conditions": [], "sources": [source("team", "True", "ok")], "units": 2,
         "unready": unready});
     let mut stopped = unit("local/a", &[condition("Ready", "True", "Deployed", "fine")]);
     stopped["suspended"] = json!({"reason": "lunch", "since": "2020-01-01T00:00:00Z"});
