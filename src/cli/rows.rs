@@ -190,8 +190,7 @@ fn unit_message(unit: &UnitView) -> String {
     let reason = condition(&unit.conditions, "Ready").map(|ready| ready.reason.as_str()).unwrap_or_default();
     let suspended = suspension(unit.suspended.as_ref()).filter(|_| reason != "Suspended");
     let held = hold(unit).filter(|_| reason != "Held");
-    let dev = unit.dev_path.as_deref().map(|path| in_dev(path, unit.dev_since.as_deref(), None));
-    let stops: Vec<String> = dev.into_iter().chain(suspended).chain(held).collect();
+    let stops: Vec<String> = dev_of_unit(unit).into_iter().chain(suspended).chain(held).collect();
     with_stops((!stops.is_empty()).then(|| stops.join("; ")), worst(&unit.conditions))
 }
 
@@ -200,6 +199,12 @@ fn unit_message(unit: &UnitView) -> String {
 pub fn dev(source: &SourceView) -> Option<String> {
     let path = source.dev_path.as_deref()?;
     Some(in_dev(path, source.dev_since.as_deref(), source.dev_until.as_deref()))
+}
+
+/// Dev mode of a unit's source in words.
+#[must_use]
+pub fn dev_of_unit(unit: &UnitView) -> Option<String> {
+    unit.dev_path.as_deref().map(|path| in_dev(path, unit.dev_since.as_deref(), None))
 }
 
 fn in_dev(path: &str, since: Option<&str>, until: Option<&str>) -> String {

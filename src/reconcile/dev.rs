@@ -30,6 +30,9 @@ use super::window::Window;
 /// What the history and the log say of a pass after the configuration file changed.
 pub(super) const CONFIGURATION: &str = "configuration";
 
+/// As good as never.
+const DAY: Duration = Duration::from_hours(24);
+
 /// The repository of a source in dev mode.
 pub(super) struct Behind<S> {
     /// `None` while it is looked at.
@@ -200,7 +203,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.revision = None;
         self.rewritten = false;
         self.soon = None;
-        self.next_look = Instant::now() + Duration::from_secs(3600);
+        // The order that comes next says when the one after it is.
+        self.next_look = Instant::now() + DAY;
         let debounce = match &self.record.spec.origin {
             Origin::Local(local) => local.debounce,
             Origin::Git(_) => None,
@@ -266,7 +270,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             }
             Err(error) => {
                 behind.failures = behind.failures.saturating_add(1);
-                behind.next_look = Instant::now() + backoff::delay(behind.failures, chance());
+                // What needs a person is tried again when one asks, and when dev mode ends.
+                let wait = if error.stalled { DAY } else { backoff::delay(behind.failures, chance()) };
+                behind.next_look = Instant::now() + wait;
                 self.failed_behind(&error).await;
             }
         }
