@@ -72,7 +72,7 @@ impl Reload {
         };
         let file = settings.file.clone();
         let made = Self { file, service, limits, started, read: None, wrong: Vec::new(), owes: false };
-        made.show_read();
+        made.show_read(settings);
         made
     }
 
@@ -116,7 +116,7 @@ impl Reload {
                 }
                 self.read = Some(text);
                 self.wrong.clear();
-                self.show_read();
+                self.show_read(&settings);
                 self.show_restart(&settings);
                 self.owes = !self.apply(settings).await;
             }
@@ -220,7 +220,10 @@ impl Reload {
         told(name, done.as_ref().err())
     }
 
-    fn show_read(&self) {
+    fn show_read(&self, settings: &Settings) {
+        let place =
+            |(name, line): (&SourceName, &u32)| (name.clone(), format!("{}:{line}", self.file.display()));
+        self.service.core().board.set_declared_at(settings.source_lines.iter().map(place).collect());
         let message = format!("{} is applied", self.file.display());
         self.service.core().board.change_service(|conditions| {
             let now = self.service.core().now();

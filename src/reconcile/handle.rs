@@ -212,8 +212,10 @@ impl<T: Target> Handle<T> {
         let Some(known) = self.0.core.board.source(name) else { return Err(no_source(name.as_str())) };
         if known.declared == Declared::File {
             let message = format!("source {name} is declared in the configuration file");
+            let place = self.0.core.board.declared_at(name);
+            let place = place.map(|place| format!(" at {place}")).unwrap_or_default();
             return Err(Refusal::new(RefusalKind::Conflict, message).hint(format!(
-                "delete the entry `- name: {name}` below `sources:`; that takes effect when the file is saved"
+                "delete the entry `- name: {name}`{place}; that takes effect when the file is saved"
             )));
         }
         self.prune(name, REMOVED).await

@@ -351,3 +351,30 @@ async fn a_preview_says_what_switching_would_change_and_changes_nothing() {
     assert_eq!((world.service.core().board.units(), shown(&world).state(), history(&world).await), before);
     assert!(shown(&world).dev.is_none() && !copy.is_observed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_is_replaced_once_and_only_where_it_differs() {
+    let files = FakeFiles::default();
+    files.daemon("a", "echo 1\n").daemon("same", "echo same\n").commit("c1");
+    let copy = files.copy_at(COPY);
+    copy.daemon("a", "echo 2\n").daemon("same", "echo same\n");
+    let mut world = World::start_git(&files, HOUR).await;
+    world.event(EventType::UnitRegistered, "a").await;
+    world.until("both run", |world| world.target.started().len() == 2).await;
+    world.target.stop_takes(Duration::from_secs(3));
+    // Two switches while the first one's step is under way: one process at any time, and the last wish holds.
+    let name = source();
+    let (on, off) = tokio::join!(world.service.dev_on(&name, COPY, None), world.service.dev_off(&name));
+    on.unwrap();
+    off.unwrap();
+    world
+        .until("git's runs", |world| {
+            world.target.alive(&unit("a")) == [world.live("a").unwrap().hash]
+                && world.record("a").unwrap().deployed_revision == Some(Revision::new("c1"))
+        })
+        .await;
+    world.service.dev_on(&name, COPY, None).await.unwrap();
+    assert_eq!(world.target.alive(&unit("a")), [world.live("a").unwrap().hash]);
+    assert_eq!(world.record("a").unwrap().deployed_revision, None);
+    assert_eq!(world.target.started().iter().filter(|id| *id == "s/same").count(), 1);
+}

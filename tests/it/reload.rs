@@ -257,6 +257,8 @@ async fn the_file_takes_over_what_a_command_added_and_dev_mode_survives_an_edit(
     assert_eq!(client.run("team/a").await["output"], "tasks");
     let refused = client.call("DELETE", "/api/v1/sources/team", None).await.unwrap();
     assert_eq!(refused.status, 409);
+    let line = format!("`- name: team` at {}:3;", service.configuration().display());
+    assert!(refused.json()["hint"].as_str().unwrap().contains(&line), "{refused:?}");
     // A name of the file is refused to a command.
     let taken = json!({"name": "team", "local": service.root().join("copy")});
     assert_eq!(client.call("POST", "/api/v1/sources", Some(&taken)).await.unwrap().status, 409);
