@@ -263,3 +263,32 @@ async fn the_file_takes_over_what_a_command_added_and_dev_mode_survives_an_edit(
     let taken = json!({"name": "team", "local": service.root().join("copy")});
     assert_eq!(client.call("POST", "/api/v1/sources", Some(&taken)).await.unwrap().status, 409);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_branch_and_another_repository_go_on_with_the_same_units() {
+    let files = |script: &'static str| [("a/task.sh", script)];
+    let repo = Repo::with(&[("a/task.yaml", &manifest("a", "manual: true")), ("a/task.sh", "echo main\n")]);
+    repo.git(&["checkout", "--quiet", "-b", "next"]);
+    let next = repo.publish(&files("echo next\n"));
+    let other = Repo::with(&[("a/task.yaml", &manifest("a", "manual: true")), ("a/task.sh", "echo other\n")]);
+    let of = |repo: &Repo, branch: &str| {
+        let url = repo.bare();
+        format!("sources:\n  - name: team\n    git: {{url: \"{}\", branch: {branch}}}\n", url.display())
+    };
+    let mut service = Service::new(&of(&repo, "main"));
+    let client = service.start().await;
+    client.unit_until("team/a", "is registered", |unit| !hash(unit).is_empty()).await;
+    let mut commits = vec![next, other.git(&["rev-parse", "HEAD"])].into_iter();
+    for (text, output) in [(of(&repo, "next"), "next"), (of(&other, "main"), "other")] {
+        service.configure(&text);
+        let commit = json!(commits.next());
+        client.source_until("team", "is there", |source| source["revision"]["deployed"] == commit).await;
+        assert_eq!(client.unit("team/a").await["deployedRevision"], commit);
+        assert_eq!(client.run("team/a").await["output"], output);
+    }
+    let rows = client.items("/api/v1/history?unit=team/a").await;
+    let told: Vec<_> =
+        rows.iter().map(|row| (row["action"].as_str().unwrap(), row["rewritten"] == true)).collect();
+    // Nobody rewrote a branch: another one was asked for.
+    assert_eq!(told, [("sync", false); 3]);
+}
