@@ -1,5 +1,7 @@
 //! The composition root: builds the parts from settings, runs them, stops them. Decides nothing.
 
+mod reload;
+
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
@@ -19,6 +21,7 @@ use crate::api::{self, Access};
 use crate::config::Settings;
 use crate::config::secret::Secret;
 use crate::model::id::UnitId;
+use crate::model::limits::Limits;
 use crate::model::run::{Run, RunStatus};
 use crate::model::source::{Declared, Origin, SourceSpec};
 use crate::model::time::Timestamp;
@@ -27,7 +30,7 @@ use crate::observe::local::{LocalOptions, LocalSource};
 use crate::observe::{self, AnySource};
 use crate::plan::exclude::NEVER;
 use crate::reconcile::board::Board;
-use crate::reconcile::core::Core;
+use crate::reconcile::core::{Core, Live};
 use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
@@ -43,7 +46,7 @@ pub const TOKEN_FILE: &str = "token";
 /// The store's database.
 pub const DATABASE_FILE: &str = "kindling.db";
 /// The file whose lock says that a service holds the data directory.
-const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 /// The file that holds the mark of this data directory's child processes.
 const MARK_FILE: &str = "mark";
 
@@ -120,6 +123,9 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     parts.end_survivors().await?;
     let service = parts.service();
     parts.start_sources(&service).await?;
+    let follow = reload::Reload::new(&parts.settings, service.clone(), parts.limits.clone());
+    let (signals, closing) = (lifecycle.clone(), lifecycle.soft().clone());
+    lifecycle.spawn_long("configuration", async move { follow.follow(&signals, &closing).await });
     lifecycle.spawn_long("sweep", sweep(parts.sweeper(), lifecycle.soft().clone()));
     let address =
         listener.local_addr().map_err(|source| AppError::System { what: "tell the address", source })?;
@@ -253,6 +259,8 @@ struct Parts {
     folders: Folders,
     clock: Clock,
     mark: String,
+    /// Shared by the service and the observers, as they may change.
+    limits: Live<Limits>,
 }
 
 /// What is swept now and then.
@@ -267,7 +275,8 @@ impl Parts {
     fn new(settings: Settings, store: Store, mark: String) -> Self {
         let blobs = Blobs::new(settings.data_dir.join("blobs"));
         let folders = Folders::new(settings.data_dir.join("versions"), Arc::new(BlobFiles(blobs.clone())));
-        Self { settings, store, blobs, folders, clock: Clock::default(), mark }
+        let limits = Live::from(settings.limits.clone());
+        Self { settings, store, blobs, folders, clock: Clock::default(), mark, limits }
     }
 
     fn sweeper(&self) -> Sweeper {
@@ -313,7 +322,7 @@ impl Parts {
             events,
             board: Board::default(),
             clock,
-            limits: self.settings.limits.clone(),
+            limits: self.limits.clone(),
             closing: CancellationToken::new(),
         };
         let service = Service::new(Arc::new(core), self.opener());
@@ -325,7 +334,7 @@ impl Parts {
     /// Makes the observer of a source.
     fn opener(&self) -> impl Fn(&SourceSpec) -> AnySource + Send + Sync + 'static {
         let (data_dir, limits, slots) =
-            (self.settings.data_dir.clone(), self.settings.limits.clone(), HostSlots::new());
+            (self.settings.data_dir.clone(), self.limits.clone(), HostSlots::new());
         move |spec| match &spec.origin {
             Origin::Git(origin) => AnySource::Git(Box::new(GitSource::open(GitOptions {
                 origin: origin.clone(),
@@ -338,7 +347,7 @@ impl Parts {
                 root: origin.path.clone(),
                 prune: NEVER.iter().map(|name| (*name).to_owned()).collect(),
                 skip: log_file().into_iter().chain([data_dir.clone()]).collect(),
-                limits: limits.clone(),
+                limits: (*limits.get()).clone(),
                 max_watches: None,
             }))),
         }
@@ -351,7 +360,13 @@ impl Parts {
         for spec in &self.settings.sources {
             let record = match known.iter().find(|record| record.spec.name == spec.name) {
                 Some(record) => {
-                    SourceRecord { spec: spec.clone(), declared: Declared::File, ..record.clone() }
+                    if record.declared == Declared::Command {
+                        tracing::info!(
+                            "source {} was added by command and is in the configuration now",
+                            spec.name
+                        );
+                    }
+                    record.clone().configured(spec.clone(), Declared::File)
                 }
                 None => SourceRecord::new(spec.clone(), Declared::File),
             };

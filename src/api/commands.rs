@@ -7,7 +7,7 @@ use axum::extract::{Path, State as AxumState};
 use futures_util::future::join_all;
 
 use crate::act::Target;
-use crate::config::{self, remote};
+use crate::config::{self, duration, remote};
 use crate::model::hash::UnitHash;
 use crate::model::id::{SourceName, UnitId};
 use crate::model::path::RelPath;
@@ -20,7 +20,10 @@ use crate::reconcile::message::{Refusal, Report};
 use super::State;
 use super::error::Failure;
 use super::subject::{self, Body};
-use super::wire::{NewSource, ReconcileRequest, ReportView, RollbackRequest, SubjectRequest, SuspendRequest};
+use super::wire::{
+    DevRequest, DiffRequest, NewSource, ReconcileRequest, ReportView, RollbackRequest, SubjectRequest,
+    SuspendRequest,
+};
 
 type Answer = Result<Json<ReportView>, Failure>;
 
@@ -39,8 +42,15 @@ pub(super) async fn wait<T: Target>(AxumState(api): State<T>, Body(request): Bod
     gather(&subjects, join_all(subjects.iter().map(|subject| api.service.settle(subject))).await)
 }
 
-pub(super) async fn diff<T: Target>(AxumState(api): State<T>, Body(request): Body<SubjectRequest>) -> Answer {
+pub(super) async fn diff<T: Target>(AxumState(api): State<T>, Body(request): Body<DiffRequest>) -> Answer {
     let subjects = subject::subjects(&api.service, request.subject.as_deref())?;
+    if let Some(path) = &request.local {
+        let (Some(_), [subject]) = (&request.subject, &subjects[..]) else {
+            return Err(Failure::invalid("a directory is compared with one source: name it"));
+        };
+        working_copy(path, &api.data_dir)?;
+        return gather(&subjects, vec![api.service.preview(subject.source(), path).await]);
+    }
     gather(&subjects, join_all(subjects.iter().map(|subject| api.service.diff(subject.source()))).await)
 }
 
@@ -167,11 +177,59 @@ fn git_origin(url: String, branch: Option<String>, path: Option<&str>) -> Result
     }))
 }
 
-pub(super) async fn remove_source<T: Target>(AxumState(api): State<T>, Path(name): Path<String>) -> Answer {
-    let unknown = || {
-        Failure::not_found(format!("there is no source {}", name.escape_debug())).hint("kindling get sources")
+pub(super) async fn dev_on<T: Target>(
+    AxumState(api): State<T>,
+    Path(name): Path<String>,
+    Body(request): Body<DevRequest>,
+) -> Answer {
+    let name = source_name(&name)?;
+    let length = match request.length.as_deref().map(|text| (text, duration::duration(text))) {
+        None => None,
+        Some((_, Some(length))) if !length.is_zero() => Some(length),
+        Some(_) => return Err(Failure::invalid(format!("`for` takes {}", duration::DURATION))),
     };
-    let name = SourceName::new(&name).map_err(|_| unknown())?;
-    let report = api.service.remove_source(&name).await?;
+    // What is wrong with the source is told before what is wrong with the path.
+    if api.service.core().board.source(&name).is_some_and(|s| matches!(s.spec.origin, Origin::Git(_))) {
+        working_copy(&request.path, &api.data_dir)?;
+    }
+    let report = api.service.dev_on(&name, &request.path, length).await?;
     Ok(Json((&report).into()))
+}
+
+pub(super) async fn dev_off<T: Target>(AxumState(api): State<T>, Path(name): Path<String>) -> Answer {
+    let report = api.service.dev_off(&source_name(&name)?).await?;
+    Ok(Json((&report).into()))
+}
+
+/// Refuses a path that cannot stand for a source's tree.
+fn working_copy(path: &str, data_dir: &std::path::Path) -> Result<(), Failure> {
+    let shown = path.escape_debug();
+    let path = std::path::Path::new(path);
+    if !path.is_absolute() || path.to_str().is_some_and(|text| text.contains('\0')) {
+        return Err(Failure::invalid("the path of a directory must be absolute"));
+    }
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(Failure::invalid(format!("{shown} is not a directory"))),
+        Err(error) => return Err(Failure::invalid(format!("there is no directory {shown}: {error}"))),
+    }
+    if config::is_inside(path, data_dir) {
+        return Err(Failure::invalid(format!(
+            "{shown} is the data directory or lies inside it, where no unit is looked for"
+        )));
+    }
+    Ok(())
+}
+
+pub(super) async fn remove_source<T: Target>(AxumState(api): State<T>, Path(name): Path<String>) -> Answer {
+    let report = api.service.remove_source(&source_name(&name)?).await?;
+    Ok(Json((&report).into()))
+}
+
+/// The name in a path; one that cannot be a name is no source's.
+fn source_name(text: &str) -> Result<SourceName, Failure> {
+    let unknown = || {
+        Failure::not_found(format!("there is no source {}", text.escape_debug())).hint("kindling get sources")
+    };
+    SourceName::new(text).map_err(|_| unknown())
 }

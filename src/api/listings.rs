@@ -7,9 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use crate::act::Target;
+use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::id::SourceName;
+use crate::reconcile::board::Board;
 use crate::reconcile::unready;
-use crate::record::HistoryQuery;
+use crate::record::{HistoryQuery, UnitRecord};
 
 use super::State;
 use super::error::Failure;
@@ -42,10 +44,17 @@ pub(super) async fn status<T: Target>(AxumState(api): State<T>) -> Json<StatusVi
     let bad_units = units
         .iter()
         .filter_map(|unit| Some(Unready { name: unit.id.to_string(), why: unready(&unit.conditions)? }));
-    let unready: Vec<Unready> = bad_sources.chain(bad_units).collect();
+    let service = board.service();
+    let bad_service = service.get(ConditionType::Ready).filter(|ready| ready.status != ConditionStatus::True);
+    let bad_service = bad_service.map(|ready| Unready {
+        name: "kindling".into(),
+        why: format!("{}: {}", ready.reason, ready.message),
+    });
+    let unready: Vec<Unready> = bad_service.into_iter().chain(bad_sources).chain(bad_units).collect();
     Json(StatusView {
         version: env!("CARGO_PKG_VERSION").into(),
         ready: unready.is_empty(),
+        conditions: service.iter().map(Into::into).collect(),
         sources: sources.iter().map(|source| (&**source).into()).collect(),
         units: units.len(),
         unready,
@@ -83,7 +92,17 @@ pub(super) async fn units<T: Target>(
             let message = format!("there is no unit {}", name.escape_debug());
             Err(Failure::not_found(message).hint("kindling get units"))
         }
-        _ => Ok(Json(Items { items: units.iter().map(|unit| (&**unit).into()).collect() })),
+        _ => Ok(Json(Items { items: units.iter().map(|unit| unit_view(board, unit)).collect() })),
+    }
+}
+
+/// A unit, with what is so of its source.
+fn unit_view(board: &Board, unit: &UnitRecord) -> UnitView {
+    let dev = board.source(&unit.id.source).and_then(|source| source.dev.clone());
+    UnitView {
+        dev_path: dev.as_ref().map(|dev| dev.path.to_string()),
+        dev_since: dev.map(|dev| dev.since.to_string()),
+        ..unit.into()
     }
 }
 
@@ -105,7 +124,7 @@ pub(super) async fn why<T: Target>(
     }
     Ok(Json(WhyView {
         id: id.to_string(),
-        unit: unit.as_deref().map(Into::into),
+        unit: unit.map(|unit| unit_view(&api.service.core().board, &unit)),
         last: rows.first().map(Into::into),
     }))
 }

@@ -53,6 +53,7 @@ pub fn router<T: Target>(
         .route("/api/v1/status", get(listings::status))
         .route("/api/v1/sources", get(listings::sources).post(commands::add_source))
         .route("/api/v1/sources/{name}", axum::routing::delete(commands::remove_source))
+        .route("/api/v1/sources/{name}/dev", axum::routing::put(commands::dev_on).delete(commands::dev_off))
         .route("/api/v1/units", get(listings::units))
         .route("/api/v1/why", get(listings::why))
         .route("/api/v1/history", get(listings::history))

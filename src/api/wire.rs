@@ -27,6 +27,10 @@ pub struct UnitView {
     pub name: String,
     /// The source it comes from.
     pub source: String,
+    /// The working copy that stands for the source's repository; null where dev mode is off.
+    pub dev_path: Option<String>,
+    /// Since when dev mode is on; null where it is off.
+    pub dev_since: Option<String>,
     /// The hash that its source asks for; null where its files cannot be read.
     pub desired_hash: Option<String>,
     /// The hash of the last step that was begun.
@@ -127,6 +131,12 @@ pub struct SourceView {
     pub declared: String,
     /// Its commits.
     pub revision: RevisionsView,
+    /// The working copy that stands for its repository; null where dev mode is off.
+    pub dev_path: Option<String>,
+    /// Since when dev mode is on; null where it is off.
+    pub dev_since: Option<String>,
+    /// When dev mode ends by itself; null where it does not.
+    pub dev_until: Option<String>,
     /// When its tree was last looked at with success.
     pub last_fetch_at: Option<String>,
     /// How many passes found nothing.
@@ -144,7 +154,7 @@ pub struct RevisionsView {
     pub seen: Option<String>,
     /// The newest that a pass decided on.
     pub attempted: Option<String>,
-    /// The newest of which every unit took effect.
+    /// The newest of which every unit took effect; null while something that is deployed came from a working copy.
     pub deployed: Option<String>,
 }
 
@@ -178,6 +188,8 @@ pub struct HistoryView {
     pub trigger: TriggerView,
     /// The commit.
     pub revision: Option<String>,
+    /// The working copy that the files came from; null where they did not.
+    pub dev_path: Option<String>,
     /// Whether the branch had been rewritten.
     pub rewritten: bool,
     /// The hash before.
@@ -291,7 +303,28 @@ pub struct ReconcileRequest {
     pub allow_removals: bool,
 }
 
-/// `POST /api/v1/wait`, `/api/v1/diff`, `/api/v1/resume`.
+/// `POST /api/v1/diff`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DiffRequest {
+    /// A source, or a unit by its id or a unique suffix; absent: all sources.
+    pub subject: Option<String>,
+    /// Compare this directory, an absolute path, in place of the source's own tree; needs a subject.
+    pub local: Option<String>,
+}
+
+/// `PUT /api/v1/sources/NAME/dev`: dev mode is switched on; `DELETE` switches it off.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DevRequest {
+    /// The directory that stands for the source's `path`; absolute.
+    pub path: String,
+    /// How long it lasts, such as `2h`; absent: until it is switched off.
+    #[serde(rename = "for", default)]
+    pub length: Option<String>,
+}
+
+/// `POST /api/v1/wait`, `/api/v1/resume`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SubjectRequest {
@@ -410,6 +443,9 @@ pub struct StatusView {
     pub version: String,
     /// Whether everything is ready.
     pub ready: bool,
+    /// What is so of the service itself: Ready is false while its configuration file is wrong.
+    #[serde(default)]
+    pub conditions: Vec<ConditionView>,
     /// Its sources.
     pub sources: Vec<SourceView>,
     /// How many units there are.

@@ -96,6 +96,18 @@ impl Client {
         self.json(self.request(Method::POST, path, &[]).json(body)).await
     }
 
+    /// `PUT`; lasts as long as the work that it asks for.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        self.json(self.request(Method::PUT, path, &[]).json(body)).await
+    }
+
     /// `DELETE`; lasts as long as the work that it asks for.
     ///
     /// # Errors

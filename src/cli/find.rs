@@ -103,9 +103,19 @@ impl Configuration {
             Err(error) => Self::Missing(error),
             Ok(Located { file, by }) => match config::load(&file, clues.env, Role::Client) {
                 Ok(settings) => Self::Read(Box::new(settings), by),
-                Err(errors) => Self::Broken(errors),
+                Err(errors) => match Self::left_running(&file, clues.env) {
+                    Some(settings) => Self::Read(Box::new(settings), by),
+                    None => Self::Broken(errors),
+                },
             },
         }
+    }
+
+    /// A service that runs while its configuration is being edited can be asked all the same, and tells what is wrong
+    /// with the edit. It is looked for in the data directory that a configuration has which names none.
+    fn left_running(file: &Path, env: Env<'_>) -> Option<Settings> {
+        let settings = config::parse(file, b"{}", env, Role::Client).ok()?;
+        small_file(&settings.data_dir.join(ADDRESS_FILE)).map(|_| settings)
     }
 
     /// The command that starts the service of this configuration.

@@ -36,6 +36,7 @@ mod history;
 mod init;
 mod logs;
 mod look;
+mod preview;
 mod reconcile;
 mod report;
 mod resume;
@@ -172,6 +173,16 @@ impl Context {
         let path: PathBuf = self.here.join(path).components().collect();
         let climbs = path.components().any(|part| part == Component::ParentDir);
         if climbs { path.canonicalize().unwrap_or(path) } else { path }
+    }
+
+    /// A directory that was typed, absolute and as text.
+    fn directory(&self, path: &Path) -> Result<String, CliError> {
+        let path = self.absolute(path);
+        if !path.is_dir() {
+            return Err(CliError::usage(format!("there is no directory {}", path.display())));
+        }
+        let text = path.into_os_string().into_string();
+        text.map_err(|_| CliError::usage("the path of the directory is not UTF-8"))
     }
 
     fn log(&self, quiet: Level) -> Result<(), CliError> {

@@ -71,7 +71,8 @@ impl Row for SourceView {
                 self.location.clone(),
             ]);
         }
-        cells.push(with_stops(suspension(self.suspended.as_ref()), worst(&self.conditions)));
+        let stops: Vec<String> = dev(self).into_iter().chain(suspension(self.suspended.as_ref())).collect();
+        cells.push(with_stops((!stops.is_empty()).then(|| stops.join("; ")), worst(&self.conditions)));
         cells
     }
 
@@ -141,7 +142,11 @@ impl Row for HistoryView {
             let revision = short_revision(self.revision.as_deref());
             let took: f64 = self.phases.values().filter_map(serde_json::Value::as_f64).sum();
             cells.extend([
-                if self.rewritten { format!("{revision} (rewritten)") } else { revision },
+                match &self.dev_path {
+                    Some(path) => path.clone(),
+                    None if self.rewritten => format!("{revision} (rewritten)"),
+                    None => revision,
+                },
                 self.rule.clone(),
                 self.proof.clone(),
                 format!("{took:.1}ms"),
@@ -185,8 +190,26 @@ fn unit_message(unit: &UnitView) -> String {
     let reason = condition(&unit.conditions, "Ready").map(|ready| ready.reason.as_str()).unwrap_or_default();
     let suspended = suspension(unit.suspended.as_ref()).filter(|_| reason != "Suspended");
     let held = hold(unit).filter(|_| reason != "Held");
-    let stops: Vec<String> = suspended.into_iter().chain(held).collect();
+    let stops: Vec<String> = dev_of_unit(unit).into_iter().chain(suspended).chain(held).collect();
     with_stops((!stops.is_empty()).then(|| stops.join("; ")), worst(&unit.conditions))
+}
+
+/// Dev mode in words.
+#[must_use]
+pub fn dev(source: &SourceView) -> Option<String> {
+    let path = source.dev_path.as_deref()?;
+    Some(in_dev(path, source.dev_since.as_deref(), source.dev_until.as_deref()))
+}
+
+/// Dev mode of a unit's source in words.
+#[must_use]
+pub fn dev_of_unit(unit: &UnitView) -> Option<String> {
+    unit.dev_path.as_deref().map(|path| in_dev(path, unit.dev_since.as_deref(), None))
+}
+
+fn in_dev(path: &str, since: Option<&str>, until: Option<&str>) -> String {
+    let part = |word, at: Option<&str>| at.map(|at| format!(" {word} {at}")).unwrap_or_default();
+    format!("dev mode: {path}{}{}", part("since", since), part("until", until))
 }
 
 /// A hold in words.

@@ -1,19 +1,22 @@
 //! `kindling source`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 
 use crate::api::exit;
-use crate::api::wire::{Items, NewSource, ReportView, SourceView};
+use crate::api::wire::{DevRequest, Items, NewSource, ReportView, SourceView};
 use crate::config::remote;
 use crate::model::id::SourceName;
+use crate::support::text::printable;
 
 use super::Context;
 use super::error::{CliError, Ended};
-use super::report;
+use super::output::Format;
+use super::{report, rows, values};
 
-/// List, add or remove sources
+/// List, add or remove sources, or take one from a working copy
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = false)]
 pub struct Args {
@@ -33,6 +36,26 @@ enum Command {
         #[arg(value_parser = name)]
         name: String,
     },
+    /// Take a git source from a working copy for a while, go back, or show which it is
+    ///
+    /// Without an option it says whether dev mode is on; ends with 0.
+    Dev(Dev),
+}
+
+#[derive(Debug, clap::Args)]
+struct Dev {
+    /// Switch this source
+    #[arg(value_parser = name)]
+    name: String,
+    /// Take its units from this directory; it stands for what `path` of the source names
+    #[arg(long, value_name = "PATH")]
+    local_path: Option<PathBuf>,
+    /// Go back by itself after this time, such as 2h
+    #[arg(long = "for", value_name = "TIME", requires = "local_path", value_parser = length)]
+    length: Option<String>,
+    /// Go back to the repository
+    #[arg(long, conflicts_with = "local_path")]
+    disable: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,6 +86,14 @@ fn branch(text: &str) -> Result<String, String> {
     remote::check_branch(text).map(|()| text.into()).map_err(|why| format!("it {why}"))
 }
 
+/// Checks a length of time, which is sent as it was typed.
+fn length(text: &str) -> Result<String, String> {
+    match values::time(text)? {
+        Duration::ZERO => Err("a time longer than 0 is wanted".into()),
+        _ => Ok(text.into()),
+    }
+}
+
 pub async fn source(args: Args, context: &mut Context) -> Ended {
     match args.command {
         Command::List => {
@@ -84,7 +115,36 @@ pub async fn source(args: Args, context: &mut Context) -> Ended {
             report::print(&mut context.output, &done, "the source was removed")?;
             Ok(exit::DONE)
         }
+        Command::Dev(args) => dev(args, context).await,
     }
+}
+
+/// Problems of units are listed and no failure: the switch is what was asked for.
+async fn dev(args: Dev, context: &mut Context) -> Ended {
+    let Dev { name, local_path, length, disable } = args;
+    if disable {
+        let client = context.client()?;
+        let done: ReportView = client.delete(&["sources", &name, "dev"]).await?;
+        report::print(&mut context.output, &done, "dev mode is off, and no unit differs")?;
+        return Ok(exit::DONE);
+    }
+    if let Some(path) = local_path {
+        let request = DevRequest { path: context.directory(&path)?, length };
+        let client = context.client()?;
+        let done: ReportView = client.put(&["sources", &name, "dev"], &request).await?;
+        report::print(&mut context.output, &done, "dev mode is on, and no unit differs")?;
+        return Ok(exit::DONE);
+    }
+    let client = context.client()?;
+    let found: Items<SourceView> = client.get(&["sources"], &[("name", Some(&name))]).await?;
+    match (context.output.format, found.items.first()) {
+        (Format::Table | Format::Wide, Some(source)) => {
+            let shown = rows::dev(source).unwrap_or_else(|| "dev mode is off".into());
+            context.output.line(&printable(&shown))?;
+        }
+        _ => context.output.listing(&found.items, "no sources")?,
+    }
+    Ok(exit::DONE)
 }
 
 fn new_source(add: Add, context: &Context) -> Result<NewSource, CliError> {

@@ -50,6 +50,23 @@ fn screen(
         lines(output, &status.unready, "kindling get units")?;
         output.line("")?;
     }
+    if let Some(restart) = rows::condition(&status.conditions, "RestartRequired") {
+        let heading = output.bold("RESTART REQUIRED");
+        output.line(&heading)?;
+        output.line(&format!("  {}", printable(&restart.message)))?;
+        output.line("")?;
+    }
+    let dev: Vec<Unready> = status
+        .sources
+        .iter()
+        .filter_map(|source| Some(Unready { name: source.name.clone(), why: rows::dev(source)? }))
+        .collect();
+    if !dev.is_empty() {
+        let heading = output.bold("DEV MODE");
+        output.line(&heading)?;
+        lines(output, &dev, "kindling get sources")?;
+        output.line("")?;
+    }
     let stopped = stopped(&status.sources, units);
     if !stopped.is_empty() {
         let heading = output.bold("STOPPED");

@@ -63,6 +63,9 @@ fn standing(unit: &UnitView, now: Timestamp) -> Lines {
     if let Some(revision) = &unit.deployed_revision {
         put("revision", revision.clone());
     }
+    if let Some(dev) = rows::dev_of_unit(unit) {
+        put("source", dev);
+    }
     put("decision", ruled(unit.action.as_deref(), unit.rule.as_deref(), &unit.reason));
     if let Some(suspended) = &unit.suspended {
         put("suspended", format!("{} (for {})", suspended.reason, age(&suspended.since, now)));
@@ -107,6 +110,9 @@ fn decision(row: &HistoryView, now: Timestamp) -> Lines {
     if let Some(revision) = &row.revision {
         let rewritten = if row.rewritten { " (the branch was rewritten)" } else { "" };
         put("commit", format!("{}{rewritten}", short_revision(Some(revision))));
+    }
+    if let Some(path) = &row.dev_path {
+        put("working copy", path.clone());
     }
     for file in &row.files {
         put("file", format!("{} {}", file.change, file.path));

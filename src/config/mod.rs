@@ -3,10 +3,12 @@
 //! Reads the file once, and again when the caller reloads. Never keeps or records anything, never looks at the store,
 //! a source or the network, and never reads the environment but through the function that it is given.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::model::id::SourceName;
 use crate::model::limits::Limits;
 use crate::model::problem::Position;
 use crate::model::source::SourceSpec;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The sources, in the order of the file. No two have one name.
     pub sources: Vec<SourceSpec>,
+    /// The line of each one's name in the file, from 1.
+    pub source_lines: BTreeMap<SourceName, u32>,
     /// Limits for units.
     pub limits: Limits,
 }
@@ -73,15 +77,22 @@ pub struct ConfigError {
 /// # Errors
 /// Everything that is wrong with it, in the order of the file: at least one error.
 pub fn load(file: &Path, env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
-    let text = read_bounded(file, Budget::settings().bytes).map_err(|error| {
+    parse(file, &text(file)?, env, role)
+}
+
+/// The text of a configuration file, as far as it may be long.
+///
+/// # Errors
+/// It cannot be read: one error.
+pub fn text(file: &Path) -> Result<Vec<u8>, Vec<ConfigError>> {
+    read_bounded(file, Budget::settings().bytes).map_err(|error| {
         vec![ConfigError {
             file: file.to_owned(),
             at: None,
             message: format!("cannot be read: {error}"),
             hint: Some("`kindling init` makes a configuration".into()),
         }]
-    })?;
-    parse(file, &text, env, role)
+    })
 }
 
 /// Reads the text of a configuration file; paths in it are relative to the directory of `file`.

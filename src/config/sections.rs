@@ -100,8 +100,8 @@ impl Reader<'_> {
             Some(field) => self.path(&field),
             None => Some(self.dir.join(DEFAULT_DATA_DIR)),
         };
-        let sources =
-            top.get("sources").map_or_else(Vec::new, |field| self.sources(&field, data_dir.as_deref()));
+        let sources = top.get("sources").map(|field| self.sources(&field, data_dir.as_deref()));
+        let (sources, source_lines) = sources.unwrap_or_default();
         let limits = top.get("limits").map_or_else(Limits::default, |field| self.limits(&field));
         Some(Settings {
             file: self.file.to_owned(),
@@ -110,6 +110,7 @@ impl Reader<'_> {
             insecure_http,
             data_dir: data_dir?,
             sources,
+            source_lines,
             limits,
         })
     }
@@ -208,7 +209,11 @@ impl Reader<'_> {
         }
     }
 
-    fn sources(&mut self, field: &Field<'_>, data_dir: Option<&Path>) -> Vec<SourceSpec> {
+    fn sources(
+        &mut self,
+        field: &Field<'_>,
+        data_dir: Option<&Path>,
+    ) -> (Vec<SourceSpec>, BTreeMap<SourceName, u32>) {
         let mut lines = BTreeMap::new();
         let mut sources = Vec::new();
         for field in field.list(&mut self.errors).unwrap_or_default() {
@@ -223,7 +228,7 @@ impl Reader<'_> {
                 allow: Allow::default(),
             }));
         }
-        sources
+        (sources, lines)
     }
 
     fn source_name(

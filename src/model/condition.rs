@@ -15,11 +15,23 @@ pub enum ConditionType {
     Healthy,
     /// What is there is not what was recorded.
     Drifted,
+    /// A source's tree is taken from a working copy.
+    DevMode,
+    /// What the configuration says holds only after a start of the service.
+    RestartRequired,
 }
 
 impl ConditionType {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 5] = [Self::Ready, Self::Reconciling, Self::Stalled, Self::Healthy, Self::Drifted];
+    pub const ALL: [Self; 7] = [
+        Self::Ready,
+        Self::Reconciling,
+        Self::Stalled,
+        Self::Healthy,
+        Self::Drifted,
+        Self::DevMode,
+        Self::RestartRequired,
+    ];
 
     /// The word.
     #[must_use]
@@ -30,6 +42,8 @@ impl ConditionType {
             Self::Stalled => "Stalled",
             Self::Healthy => "Healthy",
             Self::Drifted => "Drifted",
+            Self::DevMode => "DevMode",
+            Self::RestartRequired => "RestartRequired",
         }
     }
 

@@ -20,6 +20,10 @@ pub enum EventType {
     SourceChanged,
     /// A source could not be observed.
     SourceFailed,
+    /// A source's tree is taken from a working copy.
+    DevEnabled,
+    /// A source's tree is taken from its repository again.
+    DevDisabled,
     /// A run began.
     RunStarted,
     /// A run is over.
@@ -27,13 +31,15 @@ pub enum EventType {
 }
 
 impl EventType {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::UnitRegistered,
         Self::UnitUpdated,
         Self::UnitRemoved,
         Self::UnitFailed,
         Self::SourceChanged,
         Self::SourceFailed,
+        Self::DevEnabled,
+        Self::DevDisabled,
         Self::RunStarted,
         Self::RunFinished,
     ];
@@ -48,6 +54,8 @@ impl EventType {
             Self::UnitFailed => "unit.failed",
             Self::SourceChanged => "source.changed",
             Self::SourceFailed => "source.failed",
+            Self::DevEnabled => "dev.enabled",
+            Self::DevDisabled => "dev.disabled",
             Self::RunStarted => "run.started",
             Self::RunFinished => "run.finished",
         }

@@ -1,5 +1,6 @@
 //! What happened: one row per step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::hash::UnitHash;
@@ -20,6 +21,8 @@ pub enum TriggerKind {
     File,
     /// A command of a person or a program.
     Command,
+    /// Dev mode was switched on or off.
+    Dev,
     /// A rollback.
     Rollback,
     /// What is there was found to differ from what was recorded.
@@ -27,7 +30,8 @@ pub enum TriggerKind {
 }
 
 impl TriggerKind {
-    const ALL: [Self; 6] = [Self::Start, Self::Poll, Self::File, Self::Command, Self::Rollback, Self::Drift];
+    const ALL: [Self; 7] =
+        [Self::Start, Self::Poll, Self::File, Self::Command, Self::Dev, Self::Rollback, Self::Drift];
 
     /// The word.
     #[must_use]
@@ -37,6 +41,7 @@ impl TriggerKind {
             Self::Poll => "poll",
             Self::File => "file",
             Self::Command => "command",
+            Self::Dev => "dev",
             Self::Rollback => "rollback",
             Self::Drift => "drift",
         }
@@ -109,6 +114,8 @@ pub struct HistoryRow {
     pub cause: Cause,
     /// The commit; `None` from a local directory.
     pub revision: Option<Revision>,
+    /// The working copy that the files came from, in dev mode.
+    pub dev_path: Option<Arc<str>>,
     /// Whether the branch had been rewritten, so that the commit does not descend from the one before.
     pub rewritten: bool,
     /// The deployed hash before.

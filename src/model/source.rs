@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::id::SourceName;
 use super::path::RelPath;
+use super::time::Timestamp;
 
 /// A source as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +159,17 @@ pub enum Declared {
     File,
     /// `kindling source add`.
     Command,
+}
+
+/// Dev mode: the tree of a git source is taken from a working copy for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dev {
+    /// The directory that stands for the source's `path`; absolute.
+    pub path: Arc<str>,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
 }
 
 /// Last seen, last attempted and last deployed are separate facts.

@@ -1,5 +1,6 @@
 //! The world in: what a source's tree is now. Adapters only; nothing is decided here.
 
+pub mod file;
 pub mod git;
 pub mod local;
 

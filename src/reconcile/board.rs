@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::model::condition::Conditions;
 use crate::model::id::{SourceName, UnitId};
 use crate::record::{SourceRecord, UnitRecord};
 
@@ -16,6 +17,10 @@ struct Inner {
     sources: RwLock<BTreeMap<SourceName, Arc<SourceRecord>>>,
     /// Sources whose first look since the service started is over, however it ended.
     looked: RwLock<BTreeSet<SourceName>>,
+    /// Where the configuration file names its sources, as `FILE:LINE`.
+    declared_at: RwLock<BTreeMap<SourceName, String>>,
+    /// What is so of the service itself.
+    service: RwLock<Conditions>,
 }
 
 impl Board {
@@ -57,6 +62,28 @@ impl Board {
     #[must_use]
     pub fn is_looked_at(&self, name: &SourceName) -> bool {
         self.0.looked.read().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    /// Where the configuration file names a source, as `FILE:LINE`.
+    #[must_use]
+    pub fn declared_at(&self, name: &SourceName) -> Option<String> {
+        self.0.declared_at.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Notes where the configuration file names its sources.
+    pub fn set_declared_at(&self, places: BTreeMap<SourceName, String>) {
+        *self.0.declared_at.write().unwrap_or_else(PoisonError::into_inner) = places;
+    }
+
+    /// What is so of the service itself: whether its configuration could be read, whether it needs a restart.
+    #[must_use]
+    pub fn service(&self) -> Conditions {
+        self.0.service.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what is so of the service itself.
+    pub fn change_service(&self, change: impl FnOnce(&mut Conditions)) {
+        change(&mut self.0.service.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(super) fn mark_looked(&self, name: &SourceName) {

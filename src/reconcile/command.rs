@@ -18,6 +18,11 @@ use super::source_loop::SourceLoop;
 use super::status;
 use super::units::Unit;
 
+/// Why the units of a source were removed.
+const LEFT_CONFIGURATION: &str = "its source left the configuration";
+/// Why the units of a source were removed.
+const REMOVED: &str = "its source was removed";
+
 impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Deploys an earlier version and holds what is desired now.
     pub(super) async fn roll_back(
@@ -61,6 +66,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let order = PassOrder::new(Cause::new(TriggerKind::Rollback, target.short()), Look::Away);
         let mut doing = self.doing(&order, step.clone(), Some(version), &Vec::new());
         doing.revision = doing.version.as_ref().and_then(|version| version.revision.clone());
+        doing.dev_path = None;
         doing.hold = self.hold_for(&record).filter(|hold| hold.hash != target);
         let mut acted =
             Acted { finished: Vec::new(), broken: Vec::new(), noops: Vec::new(), begun: Vec::new() };
@@ -157,8 +163,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.prune(&Cause::new(TriggerKind::Start, "")).await.map(drop)
     }
 
-    /// Takes every unit of the source away: it has left the configuration, or was removed by command.
+    /// Takes every unit of the source away: it was removed by command, or else has left the configuration.
     pub(super) async fn prune(&mut self, cause: &Cause) -> Result<Report, Refusal> {
+        let why = if cause.kind == TriggerKind::Command { REMOVED } else { LEFT_CONFIGURATION };
         let units = std::mem::take(&mut self.units);
         let stopping: Vec<_> = units
             .values()
@@ -176,7 +183,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for unit in units.values() {
             recording.removed.push(unit.record.id.clone());
             if unit.version.is_some() {
-                recording.history.push(pruned_row(unit, cause, now));
+                recording.history.push(pruned_row(unit, cause, why, now));
                 recording.events.push(Event {
                     at: now,
                     kind: EventType::UnitRemoved,
@@ -184,7 +191,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     unit: Some(unit.record.id.clone()),
                     hash: None,
                     revision: None,
-                    message: "its source was removed".into(),
+                    message: why.into(),
                 });
             }
         }
@@ -197,6 +204,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.core.store.remove_source(&name, now).await.map_err(|error| failed(&error))?;
         self.core.board.remove_units(units.values().map(|unit| &unit.record.id));
         self.core.board.remove_source(&name);
+        tracing::info!("source {name}: {why}");
         for unit in units.values() {
             tracing::info!("task/{} removed source={name}", unit.record.id.key);
         }
@@ -235,18 +243,19 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 }
 
-fn pruned_row(unit: &Unit, cause: &Cause, at: crate::model::time::Timestamp) -> HistoryRow {
+fn pruned_row(unit: &Unit, cause: &Cause, why: &str, at: crate::model::time::Timestamp) -> HistoryRow {
     HistoryRow {
         unit: unit.record.id.clone(),
         generation: unit.record.generation.next(),
         cause: cause.clone(),
         revision: None,
+        dev_path: None,
         rewritten: false,
         from: unit.record.deployed,
         to: None,
         action: Action::Remove,
         rule: Rule::Removed,
-        reason: "its source was removed".into(),
+        reason: why.into(),
         files: Vec::new(),
         phases: Vec::new(),
         outcome: Outcome::Succeeded,

@@ -1,6 +1,6 @@
 //! What all source loops share.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
 
@@ -37,9 +37,38 @@ pub struct Core<T> {
     /// The time of day.
     pub clock: Clock,
     /// Limits of units.
-    pub limits: Limits,
+    pub limits: Live<Limits>,
     /// Cancelled when the service ends.
     pub closing: CancellationToken,
+}
+
+/// A setting that may change while the service runs. Clones are one value.
+#[derive(Debug)]
+pub struct Live<T>(Arc<RwLock<Arc<T>>>);
+
+impl<T> Clone for Live<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> From<T> for Live<T> {
+    fn from(value: T) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(value))))
+    }
+}
+
+impl<T> Live<T> {
+    /// The value as it is now.
+    #[must_use]
+    pub fn get(&self) -> Arc<T> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another value from now on.
+    pub fn set(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+    }
 }
 
 impl<T: Target> Core<T> {

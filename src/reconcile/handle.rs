@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ use super::core::Core;
 use super::daemons::Health;
 use super::message::{Awaited, Look, Message, PassOrder, Refusal, RefusalKind, Report};
 use super::runs::{Asked, StopReason, chain};
-use super::source_loop::SourceLoop;
+use super::source_loop::{Open, SourceLoop};
 
 /// How long a service that starts is not ready because a first pass is not done (DESIGN 11).
 const READY_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
@@ -93,12 +94,13 @@ impl<T: Target> Handle<T> {
         core: Arc<Core<T>>,
         open: impl Fn(&SourceSpec) -> S + Send + Sync + 'static,
     ) -> Self {
+        let observer: Open<S> = Arc::new(open);
         let open: Opener<T> = Box::new(move |handle, Recorded { source: record, units, gone }, start| {
-            let source = open(&record.spec);
             let name = record.spec.name.clone();
             let (outbox, inbox) = mpsc::unbounded_channel();
             let core = Arc::clone(&handle.0.core);
-            let made = SourceLoop::new(core, source, record, units, gone, (outbox.clone(), inbox));
+            let made =
+                SourceLoop::new(core, Arc::clone(&observer), record, units, gone, (outbox.clone(), inbox));
             if start == Start::Discard {
                 handle.0.tasks.spawn(async move {
                     if let Err(refusal) = made.discard().await {
@@ -228,21 +230,104 @@ impl<T: Target> Handle<T> {
         let Some(known) = self.0.core.board.source(name) else { return Err(no_source(name.as_str())) };
         if known.declared == Declared::File {
             let message = format!("source {name} is declared in the configuration file");
+            let place = self.0.core.board.declared_at(name);
+            let place = place.map(|place| format!(" at {place}")).unwrap_or_default();
             return Err(Refusal::new(RefusalKind::Conflict, message).hint(format!(
-                "delete the entry `- name: {name}` below `sources:` and start kindling again"
+                "delete the entry `- name: {name}`{place}; that takes effect when the file is saved"
             )));
         }
-        self.prune(name).await
+        self.prune(name, Cause::new(TriggerKind::Command, "source remove")).await
+    }
+
+    /// Takes a source as the configuration file has it now: starts it, or goes on with its units from there. One
+    /// that was added by command is the file's from now on. `anew` looks at it as if it were another one. Gives
+    /// back whether anything was done; waits for no pass.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn declare(&self, spec: SourceSpec, anew: bool) -> Result<bool, Refusal> {
+        let name = spec.name.clone();
+        let _adding = self.0.adding.lock().await;
+        let Some(known) = self.0.core.board.source(&name) else {
+            let record = SourceRecord::new(spec, Declared::File);
+            self.0.core.store.put_source(&record).await.map_err(|error| failed(&error))?;
+            for recorded in self.recorded(vec![record]).await.map_err(|error| failed(&error))? {
+                self.start_source(recorded);
+            }
+            tracing::info!("source {name} was added to the configuration");
+            return Ok(true);
+        };
+        match known.declared {
+            Declared::File if known.spec == spec && !anew => return Ok(false),
+            Declared::File if known.spec == spec => {}
+            Declared::File => tracing::info!("source {name} is configured differently"),
+            Declared::Command => tracing::info!(
+                "source {name} was added by command and is in the configuration now, which counts from now on"
+            ),
+        }
+        let spec = Box::new(spec);
+        self.ask(&name, |reply| Message::Configure(spec, Declared::File, reply)).await?;
+        Ok(true)
+    }
+
+    /// Looks at a source as if it were another one: limits changed.
+    ///
+    /// # Errors
+    /// There is none of this name, or the store cannot be written.
+    pub async fn look_anew(&self, name: &SourceName) -> Result<(), Refusal> {
+        let Some(known) = self.0.core.board.source(name) else { return Err(no_source(name.as_str())) };
+        let spec = Box::new(known.spec.clone());
+        self.ask(name, |reply| Message::Configure(spec, known.declared, reply)).await.map(drop)
+    }
+
+    /// Takes a source away that left the configuration file, with all its units.
+    ///
+    /// # Errors
+    /// There is none of this name, or the store cannot be written.
+    pub async fn withdraw(&self, name: &SourceName) -> Result<Report, Refusal> {
+        self.prune(name, Cause::new(TriggerKind::File, "kindling.yaml")).await
     }
 
     /// Takes a source away with all its units.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn prune(&self, name: &SourceName) -> Result<Report, Refusal> {
-        let report = self.ask(name, Message::Prune).await?;
+    async fn prune(&self, name: &SourceName, cause: Cause) -> Result<Report, Refusal> {
+        let report = self.ask(name, |reply| Message::Prune(cause, reply)).await?;
         self.0.loops.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(report)
+    }
+
+    /// Takes the tree of a git source from the directory `path`, absolute, for `length` or until it is switched off.
+    /// Answers when the directory is watched and the first pass and its steps are over.
+    ///
+    /// # Errors
+    /// There is no such source, it is a directory itself, or it is suspended.
+    pub async fn dev_on(
+        &self,
+        source: &SourceName,
+        path: &str,
+        length: Option<Duration>,
+    ) -> Result<Report, Refusal> {
+        let path = Arc::from(path);
+        self.ask(source, |reply| Message::DevOn { path, length, reply }).await
+    }
+
+    /// Takes the tree of a source from its repository again; answers after the first pass. Nothing is done where dev
+    /// mode is off.
+    ///
+    /// # Errors
+    /// There is no such source, or its repository cannot be observed.
+    pub async fn dev_off(&self, source: &SourceName) -> Result<Report, Refusal> {
+        self.ask(source, Message::DevOff).await
+    }
+
+    /// What a pass would do if the tree of a source were taken from the directory `path`, absolute.
+    ///
+    /// # Errors
+    /// There is no such source, or the directory cannot be read.
+    pub async fn preview(&self, source: &SourceName, path: &str) -> Result<Report, Refusal> {
+        self.ask(source, |reply| Message::Preview(path.into(), reply)).await
     }
 
     /// One pass now; answers when it and all steps that it began are over.
@@ -267,8 +352,9 @@ impl<T: Target> Handle<T> {
     /// # Errors
     /// The source cannot be observed, or it is suspended.
     pub async fn settle(&self, subject: &Subject) -> Result<Report, Refusal> {
-        let origin = self.0.core.board.source(subject.source()).map(|source| source.spec.origin.clone());
-        let look = if matches!(origin, Some(Origin::Local(_))) { Look::Full } else { Look::Away };
+        let source = self.0.core.board.source(subject.source());
+        let is_local = source.is_some_and(|s| s.dev.is_some() || matches!(s.spec.origin, Origin::Local(_)));
+        let look = if is_local { Look::Full } else { Look::Away };
         let order = PassOrder {
             awaited: subject.awaited(),
             ..PassOrder::new(Cause::new(TriggerKind::Command, "wait"), look)

@@ -1,6 +1,7 @@
 //! What a source's loop is asked to do, and what it answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -8,6 +9,7 @@ use crate::model::hash::UnitHash;
 use crate::model::history::Cause;
 use crate::model::id::UnitId;
 use crate::model::problem::Problem;
+use crate::model::source::{Declared, SourceSpec};
 use crate::model::step::Step;
 
 use super::daemons::{Health, Settled};
@@ -41,8 +43,23 @@ pub enum Message {
         /// The answer.
         reply: oneshot::Sender<Result<Report, Refusal>>,
     },
-    /// Take every unit away and end.
-    Prune(oneshot::Sender<Result<Report, Refusal>>),
+    /// Take the tree from a working copy from now on.
+    DevOn {
+        /// The directory that stands for the source's `path`; absolute.
+        path: Arc<str>,
+        /// For how long; `None` until it is switched off.
+        length: Option<Duration>,
+        /// The answer, after the first pass.
+        reply: oneshot::Sender<Result<Report, Refusal>>,
+    },
+    /// Take the tree from the repository again.
+    DevOff(oneshot::Sender<Result<Report, Refusal>>),
+    /// Say what a pass would do if the tree were taken from this directory.
+    Preview(Arc<str>, oneshot::Sender<Result<Report, Refusal>>),
+    /// Go on with the same units from a source that is configured differently.
+    Configure(Box<SourceSpec>, Declared, oneshot::Sender<Result<Report, Refusal>>),
+    /// Take every unit away and end; the text says why.
+    Prune(Cause, oneshot::Sender<Result<Report, Refusal>>),
     /// A daemon fares differently.
     Health(Arc<str>, Health),
     /// A step that took its time is over.
@@ -179,6 +196,8 @@ pub struct Doing {
     pub cause: Cause,
     /// The commit of the pass.
     pub revision: Option<crate::model::source::Revision>,
+    /// The working copy that the files come from, in dev mode.
+    pub dev_path: Option<Arc<str>>,
     /// Whether the branch had been rewritten.
     pub rewritten: bool,
     /// How long each phase took so far.

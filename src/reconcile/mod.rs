@@ -12,11 +12,13 @@ pub mod runs;
 pub mod window;
 
 mod command;
+mod dev;
 mod outcome;
 mod pass;
 mod perform;
 mod source_loop;
 mod status;
+mod trouble;
 mod units;
 
 pub use source_loop::SourceLoop;

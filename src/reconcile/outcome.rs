@@ -12,7 +12,7 @@ use crate::model::problem::Problem;
 use crate::model::step::{Action, Rule, Step};
 use crate::model::time::Timestamp;
 use crate::model::unit::Version;
-use crate::observe::{self, ObserveError, Source};
+use crate::observe::Source;
 use crate::plan::{backoff, diff};
 use crate::record::{HeldBy, Hold, Recording, UnitRecord};
 
@@ -36,13 +36,15 @@ pub(super) struct Finished {
 
 /// Everything that one recording changes, before it is recorded.
 #[derive(Default)]
-struct Draft {
-    units: Vec<Unit>,
-    removed: Vec<UnitId>,
-    history: Vec<HistoryRow>,
-    events: Vec<Event>,
-    versions: Vec<Arc<Version>>,
-    lines: Vec<String>,
+pub(super) struct Draft {
+    pub units: Vec<Unit>,
+    pub removed: Vec<UnitId>,
+    pub history: Vec<HistoryRow>,
+    pub events: Vec<Event>,
+    pub versions: Vec<Arc<Version>>,
+    pub lines: Vec<String>,
+    /// Whether something that took effect came from a working copy.
+    pub strays: bool,
 }
 
 impl Draft {
@@ -169,6 +171,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         draft.history.push(history_row(&doing, outcome, error.as_deref(), now));
         match outcome {
             Outcome::Succeeded if doing.step.action == Action::Remove => {
+                draft.strays |= doing.dev_path.is_some();
                 draft.removed.push(doing.step.unit.clone());
                 draft.events.push(self.event(
                     EventType::UnitRemoved,
@@ -222,6 +225,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         unit.version = Some(Arc::clone(version));
         draft.versions.push(Arc::clone(version));
+        draft.strays |= doing.dev_path.is_some();
         let (kind, word) = if known {
             (EventType::UnitUpdated, "updated")
         } else {
@@ -297,6 +301,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             (unit.record.action, unit.record.rule) = (Some(step.action), Some(step.rule));
             unit.record.reason.clone_from(&step.reason);
         }
+        if step.rule == Rule::Same
+            && unit.record.deployed_revision.is_none()
+            && step.to == unit.record.deployed
+        {
+            // What came from a working copy is in the repository now.
+            unit.record.deployed_revision = self.revision.clone().filter(|_| step.to.is_some());
+        }
         unit.record.problems.clear();
         if !matches!(step.rule, Rule::BackingOff | Rule::InProgress) {
             (unit.record.failures, unit.record.retry_at) = (0, None);
@@ -316,7 +327,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     fn note_observed(&mut self, order: &PassOrder, draft: &mut Draft) -> bool {
         let now = self.core.now();
         let before = self.record.state();
-        if order.look > Look::Hinted {
+        if order.look > Look::Hinted && self.record.dev.is_none() {
             self.record.last_fetch_at = Some(now);
         }
         let problems: Vec<String> =
@@ -341,8 +352,12 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         conditions.clear(ConditionType::Stalled);
         conditions.clear(ConditionType::Reconciling);
         let revisions = &mut self.record.revisions;
-        let moved = revisions.seen != self.revision;
-        (revisions.seen, revisions.attempted) = (self.revision.clone(), self.revision.clone());
+        let mut moved = false;
+        // In dev mode they speak of the repository, which is looked at apart.
+        if self.record.dev.is_none() {
+            moved = revisions.seen != self.revision;
+            (revisions.seen, revisions.attempted) = (self.revision.clone(), self.revision.clone());
+        }
         if let Some(revision) = self.revision.clone().filter(|_| moved) {
             let message = if self.rewritten { "the branch was rewritten" } else { "a new commit" };
             draft.events.push(Event {
@@ -361,7 +376,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// The revision counts as deployed once what it asks for is live of every unit; gives back whether that changed.
     fn note_deployed(&mut self, draft: &Draft) -> bool {
-        if !self.first_pass_done || self.record.revisions.deployed == self.revision {
+        let is_noted = self.record.revisions.deployed == self.revision && !self.record.has_strayed;
+        if !self.first_pass_done || self.record.dev.is_some() || is_noted {
             return false;
         }
         let is_live = |record: &UnitRecord| record.problems.is_empty() && record.desired == record.deployed;
@@ -376,16 +392,18 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 .all(|unit| (is_live(&unit.record) && unit.busy.is_none()) || drafted(unit));
         if all {
             self.record.revisions.deployed = self.revision.clone();
+            self.record.has_strayed = false;
         }
         all
     }
 
     /// Writes a draft, then shows it.
-    async fn commit(&mut self, draft: Draft, source_changed: bool) -> Result<(), Refusal> {
+    pub(super) async fn commit(&mut self, draft: Draft, source_changed: bool) -> Result<(), Refusal> {
         let now = self.core.now();
         if draft.is_empty() && !source_changed {
             return Ok(());
         }
+        self.record.has_strayed |= draft.strays;
         let recording = Recording {
             source: Some(self.record.state()),
             removed: draft.removed.clone(),
@@ -426,7 +444,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Nothing of this pass is recorded: its units are tried again, and the source says why.
-    fn store_failed(&mut self, units: &[Unit], why: &str) -> Refusal {
+    pub(super) fn store_failed(&mut self, units: &[Unit], why: &str) -> Refusal {
         let now = self.core.now();
         let again = now.plus(STORE_RETRY);
         for unit in units {
@@ -445,73 +463,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.update_retry();
         self.pass_after(STORE_RETRY, Look::Hinted);
         Refusal::new(RefusalKind::Failed, why)
-    }
-
-    /// Files could not be read, or what was read could not be kept: what depends on them is looked at again.
-    pub(super) async fn read_failed(&mut self, error: &ObserveError) -> Refusal {
-        if error.reason == observe::STORE_FAILED {
-            return self.store_failed(&[], &chain(error));
-        }
-        self.source_failed(error).await
-    }
-
-    /// The source could not be observed: its units stay as they are, and it says why.
-    pub(super) async fn source_failed(&mut self, error: &ObserveError) -> Refusal {
-        let (now, why) = (self.core.now(), chain(error));
-        self.needs_person = error.stalled;
-        self.look_failed = true;
-        let conditions = &mut self.record.conditions;
-        let changed = conditions.set(now, ConditionType::Ready, ConditionStatus::False, error.reason, &why);
-        let other = if error.stalled {
-            (ConditionType::Stalled, ConditionType::Reconciling)
-        } else {
-            (ConditionType::Reconciling, ConditionType::Stalled)
-        };
-        conditions.set(now, other.0, ConditionStatus::True, error.reason, &why);
-        conditions.clear(other.1);
-        if changed {
-            self.tell_source_failed(&why).await;
-        }
-        let units = self.units.len();
-        let still = if units == 0 { String::new() } else { format!(" (its {units} units stay as they are)") };
-        Refusal::new(RefusalKind::Failed, format!("{why}{still}"))
-    }
-
-    /// The pass would remove too much: nothing is done until a person agrees.
-    pub(super) async fn stall_on_removals(&mut self, gone: &[UnitId]) -> Refusal {
-        let now = self.core.now();
-        let shown: Vec<String> = gone.iter().take(10).map(ToString::to_string).collect();
-        let more = gone.len().saturating_sub(shown.len());
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let why = format!("this would remove {} units: {}{more}", gone.len(), shown.join(", "));
-        let mut changed = false;
-        for (kind, so) in
-            [(ConditionType::Ready, ConditionStatus::False), (ConditionType::Stalled, ConditionStatus::True)]
-        {
-            changed |= self.record.conditions.set(now, kind, so, "RemovalGuard", &why);
-        }
-        if changed {
-            self.tell_source_failed(&why).await;
-        }
-        let name = &self.record.spec.name;
-        Refusal::new(RefusalKind::Conflict, why).hint(format!("kindling reconcile {name} --allow-removals"))
-    }
-
-    async fn tell_source_failed(&mut self, why: &str) {
-        let event = Event {
-            at: self.core.now(),
-            kind: EventType::SourceFailed,
-            source: self.record.spec.name.clone(),
-            unit: None,
-            hash: None,
-            revision: self.revision.clone(),
-            message: why.to_owned(),
-        };
-        tracing::warn!("source {}: {why}", self.record.spec.name);
-        let draft = Draft { events: vec![event], ..Draft::default() };
-        // Where the store fails too, `commit` says so.
-        let _ = self.commit(draft, true).await;
-        self.core.board.put_source(self.record.clone());
     }
 
     fn event(
@@ -581,6 +532,7 @@ fn history_row(doing: &Doing, outcome: Outcome, error: Option<&str>, now: Timest
         generation: step.generation,
         cause: doing.cause.clone(),
         revision: doing.revision.clone(),
+        dev_path: doing.dev_path.clone(),
         rewritten: doing.rewritten,
         from: step.from,
         to: step.to,

@@ -124,11 +124,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             Changes::Paths(paths) => paths.len() > INLINE_PATHS,
         };
         if !large {
-            let (changes, catalog, limits) = (&self.pending, &self.catalog, &self.core.limits);
+            let (changes, catalog, limits) = (&self.pending, &self.catalog, &*self.core.limits.get());
             return Ok(discover::discover(&Input { tree, changes, catalog, limits }, reads));
         }
         let (tree, changes) = (Arc::clone(tree), self.pending.clone());
-        let (catalog, limits) = (std::mem::take(&mut self.catalog), self.core.limits.clone());
+        let (catalog, limits) = (std::mem::take(&mut self.catalog), self.core.limits.get());
         let known = std::mem::take(reads);
         let work = tokio::task::spawn_blocking(move || {
             let input = Input { tree: &tree, changes: &changes, catalog: &catalog, limits: &limits };

@@ -87,6 +87,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             version,
             cause,
             revision: self.revision.clone(),
+            dev_path: self.dev_path(),
             rewritten: self.rewritten,
             phases: phases.clone(),
             began: Instant::now(),
@@ -189,7 +190,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         &mut self,
         missing: Vec<(Arc<str>, RelPath, ContentHash)>,
     ) -> Result<Vec<(Arc<str>, Problem)>, Refusal> {
-        let max = self.core.limits.file_bytes;
+        let max = self.core.limits.get().file_bytes;
         let place = |key: &str, path: &RelPath| self.catalog.dir_of(key).map(|dir| dir.append(path));
         let asked: Vec<_> = missing
             .into_iter()

@@ -16,7 +16,7 @@ use crate::model::history::{Cause, TriggerKind};
 use crate::model::id::UnitId;
 use crate::model::path::RelPath;
 use crate::model::problem::Problem;
-use crate::model::source::Origin;
+use crate::model::source::{Origin, SourceSpec};
 use crate::model::step::Generation;
 use crate::model::time::Timestamp;
 use crate::model::tree::Changes;
@@ -27,7 +27,8 @@ use crate::plan::catalog::Catalog;
 use crate::record::{SourceRecord, UnitRecord};
 
 use super::core::Core;
-use super::message::{Awaited, Look, Message, PassOrder, Refusal, Report};
+use super::dev::{self, Behind};
+use super::message::{Awaited, Look, Message, PassOrder, Refusal, RefusalKind, Report};
 use super::runs::random;
 use super::units::{Unit, Units};
 use super::window::Window;
@@ -43,8 +44,12 @@ const BUSY_WAIT: Duration = Duration::from_millis(10);
 /// Time after which daemons are started although the first pass is not done (DESIGN 11, readyz).
 const FIRST_PASS_LIMIT: Duration = Duration::from_secs(5);
 
-type Reply = oneshot::Sender<Result<Report, Refusal>>;
-type Looked<S> = (S, Result<Observation, ObserveError>, Duration);
+pub(super) type Reply = oneshot::Sender<Result<Report, Refusal>>;
+pub(super) type Looked<S> = (S, Result<Observation, ObserveError>, Duration);
+pub(super) type LookFuture<S> = Pin<Box<dyn Future<Output = Looked<S>> + Send>>;
+
+/// Makes the observer of a source.
+pub type Open<S> = Arc<dyn Fn(&SourceSpec) -> S + Send + Sync>;
 
 /// The loop of one source.
 pub struct SourceLoop<S, T> {
@@ -52,6 +57,13 @@ pub struct SourceLoop<S, T> {
     pub(super) inbox: mpsc::UnboundedReceiver<Message>,
     pub(super) outbox: mpsc::UnboundedSender<Message>,
     pub(super) source: Option<S>,
+    pub(super) open: Open<S>,
+    /// The repository while dev mode is on.
+    pub(super) behind: Option<Behind<S>>,
+    /// The repository's tree when it was last seen, until it is observed again after dev mode.
+    pub(super) kept: Option<Observation>,
+    /// It only tries a tree out: whatever happens, nothing is recorded or shown.
+    pub(super) is_trial: bool,
     pub(super) record: SourceRecord,
     pub(super) catalog: Catalog,
     /// Changes of the tree that the catalog has not taken in.
@@ -78,27 +90,28 @@ pub struct SourceLoop<S, T> {
     pub(super) rewritten: bool,
     first_retry: Option<Timestamp>,
     /// A pass that is wanted at a moment, and how closely it is to look.
-    soon: Option<(Instant, Look)>,
+    pub(super) soon: Option<(Instant, Look)>,
     /// The source said that trying again is useless until something changes.
     pub(super) needs_person: bool,
-    looking: Option<Looking<S>>,
-    queue: VecDeque<(PassOrder, Option<Reply>)>,
+    pub(super) looking: Option<Looking<S>>,
+    pub(super) queue: VecDeque<(PassOrder, Option<Reply>)>,
     waiting: Vec<(Reply, Report, Awaited)>,
-    window: Window,
-    next_look: Instant,
+    pub(super) window: Window,
+    pub(super) next_look: Instant,
     deadline_of_first_pass: Instant,
 }
 
-struct Looking<S> {
-    future: Pin<Box<dyn Future<Output = Looked<S>> + Send>>,
-    order: PassOrder,
-    reply: Option<Reply>,
+pub(super) struct Looking<S> {
+    pub future: LookFuture<S>,
+    pub order: PassOrder,
+    pub reply: Option<Reply>,
 }
 
 enum Wake<S> {
     Close,
     Message(Option<Message>),
     Looked(Box<Looked<S>>),
+    Behind(Box<Looked<S>>),
     Hint(Hint),
     Due,
 }
@@ -108,7 +121,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     #[must_use]
     pub fn new(
         core: Arc<Core<T>>,
-        source: S,
+        open: Open<S>,
         record: SourceRecord,
         units: Vec<(UnitRecord, Option<Arc<Version>>)>,
         gone: HashMap<Arc<str>, Generation>,
@@ -120,11 +133,20 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         };
         let units = units.into_iter().map(|(record, version)| Unit { record, version, busy: None }).collect();
         let now = Instant::now();
+        let configured = open(&record.spec);
+        let (source, behind) = match &record.dev {
+            Some(dev) => (open(&dev::working_copy(&record.spec, &dev.path)), Some(Behind::new(configured))),
+            None => (configured, None),
+        };
         let mut made = Self {
             core,
             inbox,
             outbox,
             source: Some(source),
+            open,
+            behind,
+            kept: None,
+            is_trial: false,
             record,
             catalog: Catalog::default(),
             pending: Changes::All,
@@ -156,7 +178,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Runs until the service ends or the source is pruned.
     pub async fn run(mut self) {
-        if !self.is_suspended() {
+        if self.is_dev_over() {
+            self.switch_off("its time passed while the service was down", None).await;
+        } else if !self.is_suspended() {
             let start = PassOrder::new(Cause::new(TriggerKind::Start, ""), Look::Full);
             self.queue.push_back((start, None));
         }
@@ -172,6 +196,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     }
                 }
                 Wake::Looked(looked) => self.looked(*looked).await,
+                Wake::Behind(looked) => self.looked_behind(*looked).await,
                 Wake::Hint(hint) => self.hinted(hint),
                 Wake::Due => self.due_now().await,
             }
@@ -187,6 +212,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             () = self.core.closing.cancelled() => Wake::Close,
             message = self.inbox.recv() => Wake::Message(message),
             looked = finished(&mut self.looking) => Wake::Looked(Box::new(looked)),
+            looked = dev::finished(&mut self.behind) => Wake::Behind(Box::new(looked)),
             hint = next_hint(&mut self.source) => Wake::Hint(hint),
             () = tokio::time::sleep_until(due) => Wake::Due,
         }
@@ -230,10 +256,24 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.look_failed = false;
         let result = match looked {
             Ok(observation) => {
+                self.kept = None;
                 let order = PassOrder { cause: named_by(&order.cause, &observation), ..order.clone() };
                 self.pass(&order, Some((observation, took))).await
             }
-            Err(error) => Err(self.source_failed(&error).await),
+            Err(error) => {
+                if let Some(kept) = self.kept.take() {
+                    // Back from dev mode to what was seen last. What it did is told by its rows; the failure is next.
+                    drop(self.pass(&order, Some((kept, took))).await);
+                }
+                Err(self.source_failed(&error).await)
+            }
+        };
+        let result = match result {
+            // The switch itself took place; the source says what stops its first pass.
+            Err(refusal) if refusal.kind == RefusalKind::Conflict && order.cause.kind == TriggerKind::Dev => {
+                Ok(Report::default())
+            }
+            other => other,
         };
         self.core.board.mark_looked(&self.record.spec.name);
         self.schedule(&order, self.look_failed);
@@ -255,16 +295,28 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return;
         }
         self.failures = 0;
-        self.next_look = match &self.record.spec.origin {
-            Origin::Git(git) => now + git.poll_interval.mul_f64(0.9 + 0.2 * chance()),
-            Origin::Local(_) if order.look == Look::Hinted => now + SCAN_AFTER_EVENT,
-            Origin::Local(_) => now + SCAN_INTERVAL,
+        self.next_look = match order {
+            _ if !self.is_local() => now + self.poll_interval(),
+            _ if order.look == Look::Hinted => now + SCAN_AFTER_EVENT,
+            _ => now + SCAN_INTERVAL,
         };
+    }
+
+    /// Time to the next poll, with its jitter.
+    pub(super) fn poll_interval(&self) -> Duration {
+        match &self.record.spec.origin {
+            Origin::Git(git) => git.poll_interval.mul_f64(0.9 + 0.2 * chance()),
+            Origin::Local(_) => SCAN_INTERVAL,
+        }
     }
 
     fn due(&self) -> Instant {
         let mut due = Instant::now() + Duration::from_secs(3600);
         let mut earliest = |at: Instant| due = due.min(at);
+        self.dev_ends().into_iter().for_each(&mut earliest);
+        if !self.is_suspended() {
+            self.behind.as_ref().and_then(Behind::due).into_iter().for_each(&mut earliest);
+        }
         if !self.daemons_started {
             earliest(self.deadline_of_first_pass);
         }
@@ -284,6 +336,12 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let now = Instant::now();
         if !self.daemons_started && now >= self.deadline_of_first_pass {
             self.start_daemons();
+        }
+        if self.is_dev_over() {
+            return self.switch_off("its time is over", None).await;
+        }
+        if !self.is_suspended() && self.behind.as_ref().and_then(Behind::due).is_some_and(|due| due <= now) {
+            self.look_behind();
         }
         if self.looking.is_some() || self.is_suspended() {
             return;
@@ -305,11 +363,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
     }
 
-    fn timer_cause(&self) -> Cause {
-        match self.record.spec.origin {
-            Origin::Git(_) => Cause::new(TriggerKind::Poll, ""),
-            Origin::Local(_) => Cause::new(TriggerKind::File, SCAN),
-        }
+    pub(super) fn timer_cause(&self) -> Cause {
+        if self.is_local() { Cause::new(TriggerKind::File, SCAN) } else { Cause::new(TriggerKind::Poll, "") }
     }
 
     fn hinted(&mut self, Hint(path): Hint) {
@@ -329,9 +384,16 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 if self.is_suspended() && !order.dry {
                     let _ = reply.send(Err(self.refuse_suspended()));
                 } else {
+                    if order.look >= Look::Full && !order.dry {
+                        self.look_behind_soon();
+                    }
                     self.queue.push_back((order, Some(reply)));
                 }
             }
+            Message::DevOn { path, length, reply } => self.switch_on(path, length, reply).await,
+            Message::DevOff(reply) => self.switch_off("switched off", Some(reply)).await,
+            Message::Preview(path, reply) => self.preview(&path, reply),
+            Message::Configure(spec, declared, reply) => self.configure(*spec, declared, reply).await,
             Message::RollBack { key, to, reply } => {
                 let result = self.roll_back(&key, to).await;
                 self.answer(Some(reply), result, Awaited::Unit(key));
@@ -354,8 +416,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     Err(refusal) => self.answer(Some(reply), Err(refusal), Awaited::Nothing),
                 }
             }
-            Message::Prune(reply) => {
-                let cause = Cause::new(TriggerKind::Command, "source remove");
+            Message::Prune(cause, reply) => {
                 let result = self.prune(&cause).await;
                 let ended = result.is_ok();
                 let _ = reply.send(result);
@@ -368,7 +429,12 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Answers a command, when no step that it waits for is under way any more.
-    fn answer(&mut self, reply: Option<Reply>, result: Result<Report, Refusal>, awaited: Awaited) {
+    pub(super) fn answer(
+        &mut self,
+        reply: Option<Reply>,
+        result: Result<Report, Refusal>,
+        awaited: Awaited,
+    ) {
         let Some(reply) = reply else { return };
         match result {
             Ok(report) => self.waiting.push((reply, report, awaited)),

@@ -21,8 +21,8 @@ macro_rules! page {
     ($condition:tt $(, $value:expr)*) => {
         query_as!(
             Row,
-            "SELECT id, unit, generation, cause, cause_detail, revision, rewritten, from_hash, to_hash, action, rule,
-                    reason, files, phases, outcome, proof, error, at
+            "SELECT id, unit, generation, cause, cause_detail, revision, dev_path, rewritten, from_hash, to_hash, action,
+                    rule, reason, files, phases, outcome, proof, error, at
              FROM history WHERE " + $condition + " ORDER BY id DESC LIMIT ?"
             $(, $value)*
         )
@@ -64,11 +64,11 @@ impl Store {
 pub(super) async fn add(tx: &mut Tx<'_>, mut history: &[HistoryRow]) -> Result<(), StoreError> {
     while let Some(rows) = piece(&mut history, Doc::from) {
         query!(
-            "INSERT INTO history (unit, source, generation, cause, cause_detail, revision, rewritten, from_hash,
-                 to_hash, action, rule, reason, files, phases, outcome, proof, error, at)
+            "INSERT INTO history (unit, source, generation, cause, cause_detail, revision, dev_path, rewritten,
+                 from_hash, to_hash, action, rule, reason, files, phases, outcome, proof, error, at)
              SELECT value ->> 'unit', value ->> 'source', value ->> 'generation', value ->> 'cause',
-                 value ->> 'cause_detail', value ->> 'revision', value ->> 'rewritten', value ->> 'from_hash',
-                 value ->> 'to_hash', value ->> 'action', value ->> 'rule', value ->> 'reason',
+                 value ->> 'cause_detail', value ->> 'revision', value ->> 'dev_path', value ->> 'rewritten',
+                 value ->> 'from_hash', value ->> 'to_hash', value ->> 'action', value ->> 'rule', value ->> 'reason',
                  value -> 'files', value -> 'phases', value ->> 'outcome', value ->> 'proof',
                  value ->> 'error', value ->> 'at'
              FROM jsonb_each(?)",
@@ -89,6 +89,7 @@ struct Doc<'a> {
     cause: &'a str,
     cause_detail: &'a str,
     revision: Option<&'a str>,
+    dev_path: Option<&'a str>,
     rewritten: bool,
     from_hash: Option<String>,
     to_hash: Option<String>,
@@ -113,6 +114,7 @@ impl<'a> From<&'a HistoryRow> for Doc<'a> {
             cause: row.cause.kind.as_str(),
             cause_detail: &row.cause.detail,
             revision: row.revision.as_ref().map(Revision::as_str),
+            dev_path: row.dev_path.as_deref(),
             rewritten: row.rewritten,
             from_hash: hash(row.from),
             to_hash: hash(row.to),
@@ -136,6 +138,7 @@ struct Row {
     cause: String,
     cause_detail: String,
     revision: Option<String>,
+    dev_path: Option<String>,
     rewritten: i64,
     from_hash: Option<String>,
     to_hash: Option<String>,
@@ -162,6 +165,7 @@ impl TryFrom<Row> for HistoryRow {
                 detail: row.cause_detail,
             },
             revision: row.revision.as_deref().map(Revision::new),
+            dev_path: row.dev_path.map(Into::into),
             rewritten: row.rewritten != 0,
             from: docs::hash("hash before", row.from_hash.as_deref())?,
             to: docs::hash("hash after", row.to_hash.as_deref())?,

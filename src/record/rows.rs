@@ -1,13 +1,13 @@
 //! What is recorded, as the rest of kindling uses it.
 
-use crate::model::condition::Conditions;
+use crate::model::condition::{ConditionType, Conditions};
 use crate::model::event::Event;
 use crate::model::hash::UnitHash;
 use crate::model::history::HistoryRow;
 use crate::model::id::{RunId, SourceName, UnitId};
 use crate::model::problem::Problem;
 use crate::model::run::RunStatus;
-use crate::model::source::{Declared, Revision, Revisions, SourceSpec};
+use crate::model::source::{Declared, Dev, Origin, Revision, Revisions, SourceSpec};
 use crate::model::step::{Action, Generation, Rule};
 use crate::model::time::Timestamp;
 use crate::model::unit::Version;
@@ -27,6 +27,10 @@ pub struct SourceRecord {
     pub conditions: Conditions,
     /// Set while nothing is done about it.
     pub suspended: Option<Suspension>,
+    /// Set while its tree is taken from a working copy.
+    pub dev: Option<Dev>,
+    /// Whether something that is deployed came from a working copy, so that no commit can be said to be deployed.
+    pub has_strayed: bool,
     /// How many passes found nothing.
     pub passes: u64,
 }
@@ -42,6 +46,8 @@ impl SourceRecord {
             last_fetch_at: None,
             conditions: Conditions::default(),
             suspended: None,
+            dev: None,
+            has_strayed: false,
             passes: 0,
         }
     }
@@ -55,7 +61,27 @@ impl SourceRecord {
             last_fetch_at: self.last_fetch_at,
             conditions: self.conditions.clone(),
             suspended: self.suspended.clone(),
+            dev: self.dev.clone(),
+            has_strayed: self.has_strayed,
         }
+    }
+
+    /// The same source as it is configured now, by whom. What was seen of another repository or ref says nothing
+    /// about this one, and a directory has no dev mode.
+    #[must_use]
+    pub fn configured(self, spec: SourceSpec, declared: Declared) -> Self {
+        let is_same_place = match (&self.spec.origin, &spec.origin) {
+            (Origin::Git(old), Origin::Git(new)) => old.url == new.url && old.reference == new.reference,
+            (Origin::Local(_), Origin::Local(_)) => true,
+            _ => false,
+        };
+        let revisions = if is_same_place { self.revisions } else { Revisions::default() };
+        let dev = self.dev.filter(|_| matches!(spec.origin, Origin::Git(_)));
+        let mut conditions = self.conditions;
+        if dev.is_none() {
+            conditions.clear(ConditionType::DevMode);
+        }
+        Self { spec, declared, revisions, dev, conditions, ..self }
     }
 }
 
@@ -72,6 +98,10 @@ pub struct SourceState {
     pub conditions: Conditions,
     /// Set while nothing is done about it.
     pub suspended: Option<Suspension>,
+    /// Set while its tree is taken from a working copy.
+    pub dev: Option<Dev>,
+    /// Whether something that is deployed came from a working copy.
+    pub has_strayed: bool,
 }
 
 /// Why a source or a unit is left as it is.

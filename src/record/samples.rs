@@ -13,7 +13,7 @@ use crate::model::path::RelPath;
 use crate::model::problem::{Problem, Reason};
 use crate::model::run::{LogLine, ProcessId, Run, RunStatus, Stream};
 use crate::model::source::{
-    Allow, Declared, GitAuth, GitOrigin, GitRef, LocalOrigin, Origin, Revision, Revisions, Rewrite,
+    Allow, Declared, Dev, GitAuth, GitOrigin, GitRef, LocalOrigin, Origin, Revision, Revisions, Rewrite,
     SourceSpec,
 };
 use crate::model::spec::{Param, ParamKind, ParamValue, RestartPolicy, Runtime, TaskSpec, Trigger};
@@ -85,6 +85,8 @@ pub(super) fn git() -> SourceRecord {
         last_fetch_at: Some(Timestamp(99)),
         conditions: conditions(),
         suspended: Some(Suspension { reason: AWKWARD.into(), since: Timestamp(7) }),
+        dev: Some(Dev { path: AWKWARD.into(), since: Timestamp(8), until: Some(Timestamp(9)) }),
+        has_strayed: true,
         passes: 12,
     }
 }
@@ -173,6 +175,7 @@ pub(super) fn row(n: u32, at: i64) -> HistoryRow {
         generation: Generation(4),
         cause: Cause::new(TriggerKind::Rollback, AWKWARD),
         revision: Some(commit_id(n)),
+        dev_path: (!n.is_multiple_of(2)).then(|| AWKWARD.into()),
         rewritten: n.is_multiple_of(2),
         from: None,
         to: Some(hash(n, 1)),

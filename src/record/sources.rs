@@ -7,7 +7,7 @@ use sqlx::{SqliteConnection, query, query_as};
 use tokio::time::Instant;
 
 use crate::model::id::SourceName;
-use crate::model::source::{Declared, Revision, Revisions};
+use crate::model::source::{Declared, Dev, Revision, Revisions};
 use crate::model::time::Timestamp;
 
 use super::docs;
@@ -29,7 +29,7 @@ impl Store {
         let rows = query_as!(
             SourceRow,
             "SELECT name, declared, spec, seen, attempted, deployed, last_fetch_at, conditions,
-                    suspended_reason, suspended_since, passes
+                    suspended_reason, suspended_since, dev_path, dev_since, dev_until, strayed, passes
              FROM sources ORDER BY name"
         )
         .fetch_all(&mut *conn)
@@ -166,7 +166,11 @@ pub(super) async fn update(
              last_fetch_at = state ->> 'last_fetch_at',
              conditions = state -> 'conditions',
              suspended_reason = state ->> 'suspended_reason',
-             suspended_since = state ->> 'suspended_since'
+             suspended_since = state ->> 'suspended_since',
+             dev_path = state ->> 'dev_path',
+             dev_since = state ->> 'dev_since',
+             dev_until = state ->> 'dev_until',
+             strayed = state ->> 'strayed'
          FROM (SELECT ? AS state) WHERE name = state ->> 'name'",
         row
     )
@@ -189,6 +193,10 @@ struct StateDoc<'a> {
     conditions: Vec<docs::ConditionDoc>,
     suspended_reason: Option<&'a str>,
     suspended_since: Option<i64>,
+    dev_path: Option<&'a str>,
+    dev_since: Option<i64>,
+    dev_until: Option<i64>,
+    strayed: u8,
 }
 
 impl<'a> From<&'a SourceState> for StateDoc<'a> {
@@ -202,6 +210,10 @@ impl<'a> From<&'a SourceState> for StateDoc<'a> {
             conditions: docs::conditions(&state.conditions),
             suspended_reason: state.suspended.as_ref().map(|s| s.reason.as_str()),
             suspended_since: state.suspended.as_ref().map(|s| s.since.0),
+            dev_path: state.dev.as_ref().map(|dev| &*dev.path),
+            dev_since: state.dev.as_ref().map(|dev| dev.since.0),
+            dev_until: state.dev.as_ref().and_then(|dev| dev.until).map(|at| at.0),
+            strayed: u8::from(state.has_strayed),
         }
     }
 }
@@ -217,6 +229,10 @@ struct SourceRow {
     conditions: String,
     suspended_reason: Option<String>,
     suspended_since: Option<i64>,
+    dev_path: Option<String>,
+    dev_since: Option<i64>,
+    dev_until: Option<i64>,
+    strayed: i64,
     passes: i64,
 }
 
@@ -236,6 +252,12 @@ impl TryFrom<SourceRow> for SourceRecord {
             last_fetch_at: row.last_fetch_at.map(Timestamp),
             conditions: docs::read_conditions(&row.conditions)?,
             suspended: docs::suspension(row.suspended_reason, row.suspended_since),
+            dev: row.dev_path.zip(row.dev_since).map(|(path, since)| Dev {
+                path: path.into(),
+                since: Timestamp(since),
+                until: row.dev_until.map(Timestamp),
+            }),
+            has_strayed: row.strayed != 0,
             passes: docs::natural(row.passes),
         })
     }

@@ -1,7 +1,7 @@
 //! How the process ends: softly at the first signal, hard at the second or after a minute.
 //!
 //! Soft means: take no new work, finish what was begun. Hard means: leave now. SIGPIPE stays as Rust sets it (a write
-//! to a closed pipe is an error); SIGHUP is not touched here. Never ends the process itself: `app` waits for
+//! to a closed pipe is an error). SIGHUP ends nothing: it asks for the configuration to be read again. Never ends the process itself: `app` waits for
 //! [`Lifecycle::ended`] and returns.
 
 use std::future::{Future, poll_fn};
@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +39,7 @@ pub struct Lifecycle {
     hard: CancellationToken,
     tasks: TaskTracker,
     why: Arc<OnceLock<Stop>>,
+    hangup: Arc<Notify>,
 }
 
 impl Lifecycle {
@@ -95,7 +97,12 @@ impl Lifecycle {
         self.why.get().copied().unwrap_or(Stop::Done)
     }
 
-    /// Takes SIGTERM, SIGHUP (a terminal was closed) and SIGINT over from now on.
+    /// Waits for the next SIGHUP; one that came since the wait before counts. Cancel safe.
+    pub async fn hung_up(&self) {
+        self.hangup.notified().await;
+    }
+
+    /// Takes SIGTERM, SIGINT and SIGHUP over from now on.
     ///
     /// # Errors
     /// The system refuses a handler.
@@ -104,11 +111,15 @@ impl Lifecycle {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         // Not among the tasks: the end does not wait for the next signal.
+        let told = Arc::clone(&self.hangup);
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                told.notify_one();
+            }
+        });
         tokio::spawn(self.clone().obey(move |cx| {
-            for signal in [&mut terminate, &mut hangup] {
-                if let Poll::Ready(Some(())) = signal.poll_recv(cx) {
-                    return Poll::Ready(Stop::Terminate);
-                }
+            if let Poll::Ready(Some(())) = terminate.poll_recv(cx) {
+                return Poll::Ready(Stop::Terminate);
             }
             match interrupt.poll_recv(cx) {
                 Poll::Ready(Some(())) => Poll::Ready(Stop::Interrupt),
@@ -226,8 +237,11 @@ mod tests {
         let lifecycle = Lifecycle::new();
         lifecycle.take_signals().unwrap();
         eprintln!("ready");
-        let stop = timeout(SOON, lifecycle.ended()).await.unwrap();
-        eprintln!("{stop:?}");
+        let stop = tokio::select! {
+            stop = timeout(SOON, lifecycle.ended()) => format!("{:?}", stop.unwrap()),
+            () = lifecycle.hung_up() => "hung up".into(),
+        };
+        eprintln!("{stop}");
     }
 
     #[tokio::test]
@@ -235,7 +249,9 @@ mod tests {
         use rustix::process::{Pid, Signal, kill_process};
         use tokio::io::{AsyncBufReadExt, BufReader};
 
-        for (signal, expected) in [(Signal::TERM, "Terminate"), (Signal::INT, "Interrupt")] {
+        for (signal, expected) in
+            [(Signal::TERM, "Terminate"), (Signal::INT, "Interrupt"), (Signal::HUP, "hung up")]
+        {
             let name = "support::lifecycle::tests::waits_for_a_signal";
             let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", name, "--ignored", "--nocapture"])

@@ -50,7 +50,7 @@ fn help_names_every_command() {
       rollback     Deploy an earlier version of a unit, and hold the one that its source asks for
       suspend      Stop changes to a source or a unit until it is resumed
       resume       Allow changes again, lift a hold, and make a pass
-      source       List, add or remove sources
+      source       List, add or remove sources, or take one from a working copy
       check        Check what the service needs, and name the command that mends it
       completions  Print what a shell needs to complete commands and options
 
@@ -102,7 +102,7 @@ fn help_of_a_command_names_its_options() {
     "#);
     insta::assert_snapshot!(place.run(&["source"]).shown(), @r#"
     exit 2
-    err: error: 'kindling source' requires a subcommand but one was not provided [subcommands: list, add, remove]
+    err: error: 'kindling source' requires a subcommand but one was not provided [subcommands: list, add, remove, dev]
     err: Usage: kindling source [OPTIONS] <COMMAND>
     err: For more information, try '--help'.
     "#);

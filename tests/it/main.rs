@@ -2,16 +2,19 @@
 #![cfg(test)]
 
 mod cli;
+mod dev;
 mod errors;
 mod faults;
 mod git;
 mod http_backend;
 mod kill;
 mod layers;
+mod loop_dev;
 mod loop_daemons;
 mod loop_pass;
 mod migrations;
 mod process;
+mod reload;
 mod repo;
 mod service;
 mod store;

@@ -1,6 +1,7 @@
 //! A service in memory: a source and a target that the test plays, a real store, time that runs fast.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use kindling::model::limits::Limits;
 use kindling::model::path::RelPath;
 use kindling::model::problem::{Problem, Reason};
 use kindling::model::run::Stream;
-use kindling::model::source::{Allow, Declared, LocalOrigin, Origin, Revision, SourceSpec};
+use kindling::model::source::{
+    Allow, Declared, GitOrigin, GitRef, LocalOrigin, Origin, Revision, Rewrite, SourceSpec,
+};
 use kindling::model::spec::TaskSpec;
 use kindling::model::tree::{Changes, Content, Node, NodeKind, Stamp, Tree};
 use kindling::model::unit::Version;
@@ -48,6 +51,9 @@ struct Files {
     reads_take: Duration,
     sink_fails: bool,
     revision: Option<Revision>,
+    copies: HashMap<PathBuf, FakeFiles>,
+    hangs: bool,
+    hanging: u32,
 }
 
 impl FakeFiles {
@@ -129,6 +135,33 @@ impl FakeFiles {
         self
     }
 
+    /// Lets every look hang, or goes on with those that do.
+    pub fn hang(&self, hangs: bool) -> &Self {
+        self.0.lock().unwrap().hangs = hangs;
+        self
+    }
+
+    /// Whether a look hangs now.
+    pub fn is_hanging(&self) -> bool {
+        self.0.lock().unwrap().hanging > 0
+    }
+
+    /// The directory at `path`, which may stand for these files; nothing is in it at first.
+    pub fn copy_at(&self, path: &str) -> FakeFiles {
+        self.0.lock().unwrap().copies.entry(path.into()).or_default().clone()
+    }
+
+    /// What a source of this kind sees.
+    fn of(&self, spec: &SourceSpec) -> FakeFiles {
+        let Origin::Local(local) = &spec.origin else { return self.clone() };
+        self.0.lock().unwrap().copies.get(&local.path).unwrap_or(self).clone()
+    }
+
+    /// Whether somebody observes these files.
+    pub fn is_observed(&self) -> bool {
+        self.0.lock().unwrap().hints.iter().any(|hints| !hints.is_closed())
+    }
+
     /// How often and how closely the source was looked at.
     pub fn looks(&self) -> Vec<Ask> {
         self.0.lock().unwrap().looks.clone()
@@ -163,6 +196,11 @@ fn stamp(bytes: &[u8]) -> Stamp {
 
 impl Source for FakeSource {
     async fn observe(&mut self, ask: Ask, deployed: Option<Revision>) -> Result<Observation, ObserveError> {
+        self.files.0.lock().unwrap().hanging += 1;
+        while self.files.0.lock().unwrap().hangs {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.files.0.lock().unwrap().hanging -= 1;
         let mut files = self.files.0.lock().unwrap();
         files.looks.push(ask);
         if let Some(reason) = files.fails {
@@ -382,6 +420,23 @@ impl World {
         Self::start_with(files, FakeTarget::default(), store, dir, FastTime::start()).await
     }
 
+    /// The same, where the source is a branch of a repository that is polled this often.
+    pub async fn start_git(files: &FakeFiles, poll_interval: Duration) -> Self {
+        let store = Store::in_memory().await.unwrap();
+        let origin = Origin::Git(GitOrigin {
+            url: "https://example.org/r.git".into(),
+            reference: GitRef::Head,
+            path: RelPath::root(),
+            poll_interval,
+            auth: None,
+            rewrite: Rewrite::Follow,
+        });
+        let spec = SourceSpec { name: source(), origin, allow: Allow::default() };
+        store.put_source(&SourceRecord::new(spec, Declared::File)).await.unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_with(files, FakeTarget::default(), store, dir, FastTime::start()).await
+    }
+
     /// The same service after it was killed: its processes are gone, the store and the blobs are what is left.
     pub async fn again(self) -> Self {
         let Self { files, store, dir, time, service, .. } = self;
@@ -421,12 +476,12 @@ impl World {
             events: events.clone(),
             board: Board::default(),
             clock,
-            limits: Limits::default(),
+            limits: Limits::default().into(),
             closing: CancellationToken::new(),
         });
         let listener = events.listen();
         let opened = files.clone();
-        let service = Handle::new(core, move |_: &SourceSpec| FakeSource::new(&opened));
+        let service = Handle::new(core, move |spec: &SourceSpec| FakeSource::new(&opened.of(spec)));
         *slot.lock().unwrap() = Some(service.clone());
         let known = store.sources().await.unwrap();
         if known.is_empty() {

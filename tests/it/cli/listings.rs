@@ -10,7 +10,7 @@ fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
 }
 
 fn unit(id: &str, conditions: &[Value]) -> Value {
-    json!({"id": id, "kind": "task", "name": "n", "source": "local", "desiredHash": "a1b2c3d4", "attemptedHash": "a1b2c3d4",
+    json!({"id": id, "kind": "task", "name": "n", "source": "local", "devPath": null, "devSince": null, "desiredHash": "a1b2c3d4", "attemptedHash": "a1b2c3d4",
         "deployedHash": "a1b2c3d4", "deployedRevision": null, "action": "sync", "rule": "task.updated",
         "reason": "task.sh changed", "generation": 2, "suspended": null, "held": null, "problems": [],
         "conditions": conditions, "updatedAt": "2020-01-01T00:00:00Z"})
@@ -19,7 +19,7 @@ fn unit(id: &str, conditions: &[Value]) -> Value {
 pub fn source(name: &str, ready: &str, message: &str) -> Value {
     json!({"name": name, "type": "git", "location": "https://git.example.org/x", "branch": "main", "path": ".",
         "declared": "file", "revision": {"seen": "0123456789ab", "attempted": null, "deployed": "0123456789ab"},
-        "lastFetchAt": null, "passes": 3, "suspended": null, "conditions": [condition("Ready", ready, "R", message)]})
+        "devPath": null, "devSince": null, "devUntil": null, "lastFetchAt": null, "passes": 3, "suspended": null, "conditions": [condition("Ready", ready, "R", message)]})
 }
 
 /// Ages depend on the day.
@@ -79,7 +79,7 @@ fn listings_show_holds_and_suspensions_and_escape_what_is_hostile() {
 #[test]
 fn status_shows_problems_first_and_ends_with_1() {
     let unready = json!([{"name": "local/b", "why": "Failed: no\u{1b}[1m"}]);
-    let status = json!({"version": "0.1.0", "ready": false, "sources": [source("team", "True", "ok")], "units": 2,
+    let status = json!({"version": "0.1.0", "ready": false, "conditions": [], "sources": [source("team", "True", "ok")], "units": 2,
         "unready": unready});
     let mut stopped = unit("local/a", &[condition("Ready", "True", "Deployed", "fine")]);
     stopped["suspended"] = json!({"reason": "lunch", "since": "2020-01-01T00:00:00Z"});

@@ -1,0 +1,291 @@
+//! Follows the configuration file: a valid edit takes effect at once, an invalid one changes nothing and is told.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::secret::Secret;
+use crate::config::{self, ConfigError, Role, Settings};
+use crate::model::condition::{ConditionStatus, ConditionType};
+use crate::model::id::SourceName;
+use crate::model::limits::Limits;
+use crate::model::source::Declared;
+use crate::observe::file::FileWatch;
+use crate::reconcile::core::Live;
+use crate::reconcile::message::Refusal;
+use crate::support::lifecycle::Lifecycle;
+
+use super::Service;
+
+/// The file is read when it has held still for this long.
+const QUIET: Duration = Duration::from_millis(50);
+/// A file that never holds still is read after this long all the same.
+const LONGEST: Duration = Duration::from_secs(1);
+/// What would take a source away is read again after this long, and counts if it still says so: a save may be half
+/// done.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+/// Looks at a file that says something else each time.
+const MOST_LOOKS: usize = 10;
+/// What could not be applied is tried again after this long.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What the service was started with, and what it read since.
+pub(super) struct Reload {
+    file: PathBuf,
+    service: Service,
+    limits: Live<Limits>,
+    started: Started,
+    /// The file's bytes that were read last.
+    read: Option<Vec<u8>>,
+    /// What was wrong with them.
+    wrong: Vec<ConfigError>,
+    /// Whether something of them could not be applied.
+    owes: bool,
+}
+
+/// What holds until the service is started again.
+struct Started {
+    listen: std::net::SocketAddr,
+    insecure_http: bool,
+    data_dir: PathBuf,
+    token: Option<Secret>,
+}
+
+/// Why the file is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Changed,
+    Signal,
+    Again,
+}
+
+impl Reload {
+    pub(super) fn new(settings: &Settings, service: Service, limits: Live<Limits>) -> Self {
+        let started = Started {
+            listen: settings.listen,
+            insecure_http: settings.insecure_http,
+            data_dir: settings.data_dir.clone(),
+            token: settings.token.clone(),
+        };
+        let file = settings.file.clone();
+        let made = Self { file, service, limits, started, read: None, wrong: Vec::new(), owes: false };
+        made.show_read(settings);
+        made
+    }
+
+    /// Follows the file until `closing`.
+    pub(super) async fn follow(mut self, signals: &Lifecycle, closing: &CancellationToken) {
+        let mut watch = FileWatch::new(self.file.clone());
+        // It may have been saved between the start and the watch.
+        let mut why = Some(Why::Changed);
+        loop {
+            if let Some(why) = why.take() {
+                self.reload(why).await;
+            }
+            let wait = if self.owes { AGAIN } else { Duration::from_secs(3600) };
+            // Cancel safe: all of them are.
+            tokio::select! {
+                () = closing.cancelled() => return,
+                () = signals.hung_up() => why = Some(Why::Signal),
+                () = watch.changed() => {
+                    settle(&mut watch).await;
+                    why = Some(Why::Changed);
+                }
+                () = tokio::time::sleep(wait) => why = self.owes.then_some(Why::Again),
+            }
+        }
+    }
+
+    async fn reload(&mut self, why: Why) {
+        let Some((text, settings)) = self.settled_text(why).await else { return };
+        let is_known = self.read.as_ref() == Some(&text);
+        match settings {
+            Err(wrong) => {
+                let is_told = is_known && self.wrong == wrong && why != Why::Signal;
+                self.read = Some(text);
+                if !is_told {
+                    self.show_wrong(wrong);
+                }
+            }
+            Ok(settings) => {
+                if why == Why::Signal && is_known && self.wrong.is_empty() {
+                    tracing::info!("{} was read again; nothing changed", self.file.display());
+                }
+                self.read = Some(text);
+                self.wrong.clear();
+                self.show_read(&settings);
+                self.show_restart(&settings);
+                self.owes = !self.apply(settings).await;
+            }
+        }
+    }
+
+    /// What the file says, once it can be believed; `None` if that is what it said before.
+    async fn settled_text(&self, why: Why) -> Option<(Vec<u8>, Result<Settings, Vec<ConfigError>>)> {
+        let mut last = None;
+        for _ in 0..MOST_LOOKS {
+            let (text, settings) = self.look().await;
+            let is_same = why == Why::Changed && !self.owes && self.read.as_ref() == Some(&text);
+            if is_same && self.wrong.is_empty() {
+                return None;
+            }
+            let doubtful = match &settings {
+                Ok(settings) => self.takes_away(settings),
+                Err(_) => why != Why::Signal,
+            };
+            if !doubtful || last.as_ref() == Some(&text) {
+                return Some((text, settings));
+            }
+            last = Some(text);
+            tokio::time::sleep(SECOND_LOOK).await;
+        }
+        // It never holds still. What it says when it does is an event again.
+        None
+    }
+
+    async fn look(&self) -> (Vec<u8>, Result<Settings, Vec<ConfigError>>) {
+        let file = self.file.clone();
+        let work = tokio::task::spawn_blocking(move || match config::text(&file) {
+            Err(wrong) => (Vec::new(), Err(wrong)),
+            Ok(text) if text.trim_ascii().is_empty() => {
+                let message = "is empty: a save is not finished, or went wrong".into();
+                let hint = Some("a configuration without sources says `sources: []`".into());
+                (text, Err(vec![ConfigError { file, at: None, message, hint }]))
+            }
+            Ok(text) => {
+                let settings = config::parse(&file, &text, &|name| std::env::var_os(name), Role::Service);
+                (text, settings)
+            }
+        });
+        work.await.unwrap_or_else(|_| {
+            let (file, message) = (self.file.clone(), "could not be read".into());
+            (Vec::new(), Err(vec![ConfigError { file, at: None, message, hint: None }]))
+        })
+    }
+
+    /// The sources of the file that runs which these settings lack.
+    fn gone(&self, settings: &Settings) -> Vec<SourceName> {
+        let kept: HashSet<&SourceName> = settings.sources.iter().map(|spec| &spec.name).collect();
+        let all = self.service.core().board.sources().into_iter();
+        let gone =
+            all.filter(|record| record.declared == Declared::File && !kept.contains(&record.spec.name));
+        gone.map(|record| record.spec.name.clone()).collect()
+    }
+
+    fn takes_away(&self, settings: &Settings) -> bool {
+        !self.gone(settings).is_empty()
+    }
+
+    /// Makes the sources and limits those of the settings; gives back whether all of it could be done.
+    async fn apply(&self, settings: Settings) -> bool {
+        let anew = *self.limits.get() != settings.limits;
+        if anew {
+            tracing::info!("limits changed");
+            self.limits.set(settings.limits.clone());
+        }
+        let gone = self.gone(&settings);
+        let withdrawn = join_all(gone.iter().map(|name| self.withdraw(name))).await;
+        let names: HashSet<SourceName> = settings.sources.iter().map(|spec| spec.name.clone()).collect();
+        let declared = join_all(settings.sources.into_iter().map(|spec| async {
+            let name = spec.name.clone();
+            told(&name, self.service.declare(spec, anew).await.err().as_ref())
+        }))
+        .await;
+        let mut others = Vec::new();
+        if anew {
+            let all = self.service.core().board.sources().into_iter().map(|record| record.spec.name.clone());
+            let added: Vec<SourceName> = all.filter(|name| !names.contains(name)).collect();
+            others = join_all(
+                added
+                    .iter()
+                    .map(|name| async { told(name, self.service.look_anew(name).await.err().as_ref()) }),
+            )
+            .await;
+        }
+        withdrawn.into_iter().chain(declared).chain(others).all(|done| done)
+    }
+
+    async fn withdraw(&self, name: &SourceName) -> bool {
+        let all = self.service.core().board.units();
+        let units: Vec<String> =
+            all.iter().filter(|unit| unit.id.source == *name).map(|unit| unit.id.to_string()).collect();
+        let done = self.service.withdraw(name).await;
+        if done.is_ok() {
+            let units = if units.is_empty() { "it had no units".into() } else { units.join(", ") };
+            tracing::info!("source {name} left the configuration and was removed with its units: {units}");
+        }
+        told(name, done.as_ref().err())
+    }
+
+    fn show_read(&self, settings: &Settings) {
+        let place =
+            |(name, line): (&SourceName, &u32)| (name.clone(), format!("{}:{line}", self.file.display()));
+        self.service.core().board.set_declared_at(settings.source_lines.iter().map(place).collect());
+        let message = format!("{} is applied", self.file.display());
+        self.service.core().board.change_service(|conditions| {
+            let now = self.service.core().now();
+            conditions.set(now, ConditionType::Ready, ConditionStatus::True, "Configured", &message);
+        });
+    }
+
+    fn show_wrong(&mut self, wrong: Vec<ConfigError>) {
+        for error in &wrong {
+            let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            tracing::error!("{error}{hint}; what was read before holds");
+        }
+        let more = match wrong.len() {
+            0 | 1 => String::new(),
+            some => format!(" (and {} more)", some - 1),
+        };
+        let first = wrong.first().map(ToString::to_string).unwrap_or_default();
+        let message = format!("{first}{more}; what was read before holds");
+        self.service.core().board.change_service(|conditions| {
+            let (now, reason) = (self.service.core().now(), "InvalidConfiguration");
+            conditions.set(now, ConditionType::Ready, ConditionStatus::False, reason, &message);
+        });
+        self.wrong = wrong;
+    }
+
+    /// Says what of the settings needs a start of the service.
+    fn show_restart(&self, settings: &Settings) {
+        let Started { listen, insecure_http, data_dir, token } = &self.started;
+        let text = |token: &Option<Secret>| token.as_ref().map(|token| token.reveal().to_owned());
+        let changed = [
+            ("server.listen", settings.listen != *listen),
+            ("server.insecure_http", settings.insecure_http != *insecure_http),
+            ("the token of server", text(&settings.token) != text(token)),
+            ("data_dir", settings.data_dir != *data_dir),
+        ];
+        let keys: Vec<&str> = changed.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
+        self.service.core().board.change_service(|conditions| {
+            if keys.is_empty() {
+                conditions.clear(ConditionType::RestartRequired);
+                return;
+            }
+            let file = self.file.display();
+            let message = format!("{} changed in {file}: start kindling again to use it", keys.join(", "));
+            let (now, kind) = (self.service.core().now(), ConditionType::RestartRequired);
+            if conditions.set(now, kind, ConditionStatus::True, "ConfigurationChanged", &message) {
+                tracing::warn!("{message}");
+            }
+        });
+    }
+}
+
+/// Waits until the file holds still.
+async fn settle(watch: &mut FileWatch) {
+    let quiet = async { while tokio::time::timeout(QUIET, watch.changed()).await.is_ok() {} };
+    // Read as it is when it never holds still.
+    let _ = tokio::time::timeout(LONGEST, quiet).await;
+}
+
+/// Tells what could not be done; gives back whether it could.
+fn told(name: &SourceName, refusal: Option<&Refusal>) -> bool {
+    if let Some(refusal) = refusal {
+        tracing::error!("source {name} cannot be configured differently: {refusal}");
+    }
+    refusal.is_none()
+}

@@ -1,0 +1,167 @@
+//! What switching a source to a directory would change, without a service: against what the last one recorded.
+//!
+//! The store is copied and the copy is read, so that nothing in the data directory is written.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::api::wire::ReportView;
+use crate::app::{DATABASE_FILE, LOCK_FILE};
+use crate::config::{Role, Settings};
+use crate::model::id::{SourceName, UnitId};
+use crate::model::step::{Action, Generation};
+use crate::model::unit::Version;
+use crate::plan::catalog::{Catalog, Entry};
+use crate::plan::decide::{self, Facts, Live};
+use crate::reconcile::message::{Done, Report};
+use crate::record::{Store, StoreError, UnitRecord};
+
+use super::Context;
+use super::error::CliError;
+use super::look;
+
+/// What a store has of a source: its units with what is deployed, and the generations of those that are gone.
+#[derive(Default)]
+struct Recorded {
+    is_known: bool,
+    units: HashMap<Arc<str>, (UnitRecord, Option<Version>)>,
+    gone: HashMap<Arc<str>, Generation>,
+}
+
+/// What a pass would do if the tree of `source` were taken from `path`. `not_reached` is why no service was asked.
+pub(super) async fn preview(
+    context: &Context,
+    source: &str,
+    path: &Path,
+    not_reached: CliError,
+) -> Result<ReportView, CliError> {
+    let settings = context.settings(Role::Client)?;
+    let name = SourceName::new(source).map_err(|_| unknown(source))?;
+    let Some(recorded) = read(&settings, &name).await? else { return Err(not_reached) };
+    if !recorded.is_known && !settings.sources.iter().any(|spec| spec.name == name) {
+        return Err(unknown(source));
+    }
+    let looked = look::look(path, std::slice::from_ref(&settings.data_dir), &settings.limits).await?;
+    Ok(ReportView::from(&compare(&name, &looked.catalog, &recorded)))
+}
+
+fn unknown(source: &str) -> CliError {
+    CliError::usage(format!("there is no source {}", source.escape_debug())).hint(
+        "without a service, --local takes the name of a source in kindling.yaml or in its data directory",
+    )
+}
+
+fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Report {
+    let mut report = Report::default();
+    let found = catalog.iter().filter_map(|(_, entry)| entry.key.clone());
+    let keys: BTreeSet<Arc<str>> = found.chain(recorded.units.keys().cloned()).collect();
+    for key in keys {
+        let id = UnitId { source: source.clone(), key: Arc::clone(&key) };
+        let desired = match catalog.of_key(&key) {
+            Some(Entry { state: Err(problems), .. }) => {
+                report.problems.push((id, problems.clone()));
+                continue;
+            }
+            Some(Entry { state: Ok(resolved), .. }) => Some(resolved),
+            None => None,
+        };
+        let known = recorded.units.get(&key);
+        let (record, deployed) =
+            (known.map(|(record, _)| record), known.and_then(|(_, version)| version.as_ref()));
+        let step = decide::decide(&Facts {
+            unit: &id,
+            desired,
+            deployed,
+            generation: record
+                .map(|record| record.generation)
+                .or_else(|| recorded.gone.get(&key).copied())
+                .unwrap_or_default(),
+            // As a service finds it that was just started.
+            live: Live { registered: deployed.map(|version| version.hash), supervised: true },
+            hold: record.and_then(|record| record.hold.as_ref()).map(|hold| hold.hash),
+            suspended: record.is_some_and(|record| record.suspended.is_some()),
+            forced: false,
+            backing_off: false,
+            in_progress: None,
+        });
+        if step.action != Action::Noop {
+            report.steps.push(Done { step, error: None });
+        }
+    }
+    report
+}
+
+/// What the data directory has of a source; `None` while a service holds it.
+async fn read(settings: &Settings, source: &SourceName) -> Result<Option<Recorded>, CliError> {
+    let failed = |error: &io::Error| {
+        let dir = settings.data_dir.display();
+        CliError::outside(format!("the store in {dir} cannot be copied to be read")).because(error)
+    };
+    let database = settings.data_dir.join(DATABASE_FILE);
+    if !database.exists() {
+        return Ok(Some(Recorded::default()));
+    }
+    // Given back when it is dropped.
+    let lock = File::open(settings.data_dir.join(LOCK_FILE)).map_err(|error| failed(&error))?;
+    match lock.try_lock_shared() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Ok(None),
+        Err(fs::TryLockError::Error(error)) => return Err(failed(&error)),
+    }
+    let copy = Copy::of(&database).map_err(|error| failed(&error))?;
+    drop(lock);
+    let told = |error: StoreError| CliError::outside("the store cannot be read").because_of(&error);
+    let store = Store::open(&copy.0.join(DATABASE_FILE)).await.map_err(told)?;
+    let recorded = of_source(&store, source).await.map_err(told);
+    store.close().await.map_err(told)?;
+    recorded.map(Some)
+}
+
+async fn of_source(store: &Store, source: &SourceName) -> Result<Recorded, StoreError> {
+    let is_known = store.sources().await?.iter().any(|record| record.spec.name == *source);
+    let versions = store.deployed_versions().await?.into_iter();
+    let mut versions: HashMap<UnitId, Version> =
+        versions.map(|version| (version.unit.clone(), version)).collect();
+    let units = store.units().await?.into_iter().filter(|unit| unit.id.source == *source);
+    let units = units
+        .map(|unit| {
+            let version = versions.remove(&unit.id);
+            (Arc::clone(&unit.id.key), (unit, version))
+        })
+        .collect();
+    let gone = store.removed_units().await?.into_iter().filter(|unit| unit.id.source == *source);
+    let gone = gone.map(|unit| (unit.id.key, unit.generation.next())).collect();
+    Ok(Recorded { is_known, units, gone })
+}
+
+/// A folder of our own with a copy of the store; goes with this value.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn of(database: &Path) -> io::Result<Self> {
+        let mut bytes = [0_u8; 8];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let name = format!("kindling-diff-{:016x}", u64::from_be_bytes(bytes));
+        let copy = Self(std::env::temp_dir().join(name));
+        DirBuilder::new().mode(0o700).create(&copy.0)?;
+        let to = copy.0.join(DATABASE_FILE);
+        fs::copy(database, &to)?;
+        // What a killed service wrote last.
+        let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+        match fs::copy(log(database), log(&to)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(copy),
+        }
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // What is left lies in the system's folder for such.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

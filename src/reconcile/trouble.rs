@@ -1,0 +1,87 @@
+//! What a source says of itself when a pass cannot be made: it could not be observed, its files could not be read, or
+//! a guard stops it. Its units stay as they are.
+
+use crate::act::Target;
+use crate::model::condition::{ConditionStatus, ConditionType};
+use crate::model::event::{Event, EventType};
+use crate::model::id::UnitId;
+use crate::observe::{self, ObserveError, Source};
+
+use super::message::{Refusal, RefusalKind};
+use super::outcome::Draft;
+use super::runs::chain;
+use super::source_loop::SourceLoop;
+
+impl<S: Source, T: Target> SourceLoop<S, T> {
+    /// Files could not be read, or what was read could not be kept: what depends on them is looked at again.
+    pub(super) async fn read_failed(&mut self, error: &ObserveError) -> Refusal {
+        if self.is_trial {
+            return Refusal::new(RefusalKind::Failed, chain(error));
+        }
+        if error.reason == observe::STORE_FAILED {
+            return self.store_failed(&[], &chain(error));
+        }
+        self.source_failed(error).await
+    }
+
+    /// The source could not be observed: its units stay as they are, and it says why.
+    pub(super) async fn source_failed(&mut self, error: &ObserveError) -> Refusal {
+        let (now, why) = (self.core.now(), chain(error));
+        self.needs_person = error.stalled;
+        self.look_failed = true;
+        // It comes back when the directory does, but nobody but a person can bring it.
+        let is_gone = self.record.dev.is_some() && error.reason.starts_with("Root");
+        let conditions = &mut self.record.conditions;
+        let changed = conditions.set(now, ConditionType::Ready, ConditionStatus::False, error.reason, &why);
+        let other = if error.stalled || is_gone {
+            (ConditionType::Stalled, ConditionType::Reconciling)
+        } else {
+            (ConditionType::Reconciling, ConditionType::Stalled)
+        };
+        conditions.set(now, other.0, ConditionStatus::True, error.reason, &why);
+        conditions.clear(other.1);
+        if changed {
+            self.tell_source_failed(&why).await;
+        }
+        let units = self.units.len();
+        let still = if units == 0 { String::new() } else { format!(" (its {units} units stay as they are)") };
+        Refusal::new(RefusalKind::Failed, format!("{why}{still}"))
+    }
+
+    /// The pass would remove too much: nothing is done until a person agrees.
+    pub(super) async fn stall_on_removals(&mut self, gone: &[UnitId]) -> Refusal {
+        let now = self.core.now();
+        let shown: Vec<String> = gone.iter().take(10).map(ToString::to_string).collect();
+        let more = gone.len().saturating_sub(shown.len());
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let why = format!("this would remove {} units: {}{more}", gone.len(), shown.join(", "));
+        let mut changed = false;
+        for (kind, so) in
+            [(ConditionType::Ready, ConditionStatus::False), (ConditionType::Stalled, ConditionStatus::True)]
+        {
+            changed |= self.record.conditions.set(now, kind, so, "RemovalGuard", &why);
+        }
+        if changed {
+            self.tell_source_failed(&why).await;
+        }
+        let name = &self.record.spec.name;
+        Refusal::new(RefusalKind::Conflict, why).hint(format!("kindling reconcile {name} --allow-removals"))
+    }
+
+    async fn tell_source_failed(&mut self, why: &str) {
+        let event = Event {
+            at: self.core.now(),
+            kind: EventType::SourceFailed,
+            source: self.record.spec.name.clone(),
+            unit: None,
+            hash: None,
+            revision: self.revision.clone(),
+            message: why.to_owned(),
+        };
+        tracing::warn!("source {}: {why}", self.record.spec.name);
+        let draft = Draft { events: vec![event], ..Draft::default() };
+        // Where the store fails too, `commit` says so.
+        let _ = self.commit(draft, true).await;
+        self.core.board.put_source(self.record.clone());
+    }
+}
