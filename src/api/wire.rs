@@ -299,6 +299,8 @@ pub struct ReconcileRequest {
     pub force: bool,
     /// Remove units whatever the removal guard says.
     pub allow_removals: bool,
+    /// Deploy a rewritten branch whatever the rewrite guard says.
+    pub allow_rewrite: bool,
 }
 
 /// `POST /api/v1/wait`, `/api/v1/diff`, `/api/v1/resume`.

@@ -64,6 +64,8 @@ pub struct PassOrder {
     pub force: bool,
     /// Remove units whatever the removal guard says.
     pub allow_removals: bool,
+    /// Deploy a rewritten branch whatever the rewrite guard says.
+    pub allow_rewrite: bool,
 }
 
 /// How closely a pass looks at its source.
@@ -83,7 +85,15 @@ impl PassOrder {
     /// A pass that only follows its source.
     #[must_use]
     pub fn new(cause: Cause, look: Look) -> Self {
-        Self { cause, look, dry: false, unit: None, force: false, allow_removals: false }
+        Self {
+            cause,
+            look,
+            dry: false,
+            unit: None,
+            force: false,
+            allow_removals: false,
+            allow_rewrite: false,
+        }
     }
 }
 

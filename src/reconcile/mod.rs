@@ -15,6 +15,7 @@ mod command;
 mod outcome;
 mod pass;
 mod perform;
+mod rewrite;
 mod source_loop;
 mod status;
 mod units;

@@ -333,7 +333,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         conditions.clear(ConditionType::Stalled);
         conditions.clear(ConditionType::Reconciling);
         let revisions = &mut self.record.revisions;
-        let moved = revisions.seen != self.revision;
+        // What a guard held back was seen before.
+        let moved = revisions.attempted != self.revision;
         (revisions.seen, revisions.attempted) = (self.revision.clone(), self.revision.clone());
         if let Some(revision) = self.revision.clone().filter(|_| moved) {
             let message = if self.rewritten { "the branch was rewritten" } else { "a new commit" };
@@ -489,7 +490,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         Refusal::new(RefusalKind::Conflict, why).hint(format!("kindling reconcile {name} --allow-removals"))
     }
 
-    async fn tell_source_failed(&mut self, why: &str) {
+    pub(super) async fn tell_source_failed(&mut self, why: &str) {
         let event = Event {
             at: self.core.now(),
             kind: EventType::SourceFailed,

@@ -18,6 +18,8 @@ use crate::repo;
 pub enum Answer {
     /// What git says.
     Git,
+    /// What git says to those who know only the first version of its protocol.
+    OldGit,
     /// This status and nothing else.
     Status(u16),
     /// A redirect to this URL.
@@ -38,6 +40,13 @@ pub struct Request {
     /// Path and query.
     pub target: String,
     headers: HashMap<String, String>,
+}
+
+impl Request {
+    /// A header by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
 }
 
 type Rule = Box<dyn Fn(&Request) -> Answer + Send + Sync>;
@@ -147,6 +156,11 @@ fn converse(shared: &Shared, mut stream: &TcpStream) -> std::io::Result<()> {
         let body = read_body(&mut reader, &request)?;
         match (shared.rule)(&request) {
             Answer::Git => stream.write_all(&whole(&backend(&shared.root, &request, &body)))?,
+            Answer::OldGit => {
+                let mut request = request;
+                request.headers.remove("git-protocol");
+                stream.write_all(&whole(&backend(&shared.root, &request, &body)))?;
+            }
             Answer::Status(status) => stream.write_all(&status_only(status, ""))?,
             Answer::Redirect(to) => stream.write_all(&status_only(302, &format!("Location: {to}\r\n")))?,
             Answer::Hang => {

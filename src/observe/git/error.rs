@@ -9,14 +9,18 @@ use reqwest::StatusCode;
 
 use super::http::WireFault;
 use super::job::JobError;
+use super::ssh::HostKey;
 use crate::model::path::RelPath;
 use crate::observe::ObserveError;
 
 /// The word for a repository of our own that cannot be used.
 pub(super) const STORE_DAMAGED: &str = "StoreDamaged";
 
-/// Most branches that are named when one is missing.
-const FEW_BRANCHES: usize = 10;
+/// The word for a remote that does not take our credentials, or wants some.
+pub(super) const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
+
+/// Most branches or tags that are named when one is missing.
+const FEW_NAMES: usize = 10;
 
 /// Longest text that is passed on, in bytes; a line of git's protocol may have 65,516.
 const LONGEST_TEXT: usize = 1000;
@@ -28,6 +32,12 @@ pub(super) enum Trouble {
     Empty,
     /// The remote has refs, but not this branch.
     BranchMissing { branch: String, there: Vec<String> },
+    /// The remote has refs, but not this tag.
+    TagMissing { tag: String, there: Vec<String> },
+    /// No tag of the remote is a version in the range.
+    VersionMissing { range: String, there: Vec<String> },
+    /// The commit is not at the remote, or is on none of its branches and tags and the server does not give it out.
+    CommitMissing(ObjectId),
     /// The commit has no directory at the source's path.
     PathMissing { commit: ObjectId, path: RelPath },
     /// Nobody answers there, or no repository does.
@@ -36,8 +46,14 @@ pub(super) enum Trouble {
     Fetch(String),
     /// The deadline passed.
     TimedOut,
-    /// The server wants credentials.
-    Refused(StatusCode),
+    /// The server wants credentials, or does not take ours; how it says so.
+    Refused { how: String, asked: bool },
+    /// A configured secret is not there, named by where it should be.
+    CredentialMissing(String),
+    /// The host key of an ssh server is not known.
+    HostKeyUnknown(HostKey),
+    /// The host key of an ssh server is not the one that is known.
+    HostKeyChanged(HostKey),
     /// The server points to another place.
     Redirect(String),
     /// Our own repository is unusable.
@@ -82,6 +98,19 @@ impl Trouble {
             Self::BranchMissing { branch, there } => {
                 error("BranchMissing", format!("{remote} has no branch `{branch}`{}", listed(&there)))
             }
+            Self::TagMissing { tag, there } => {
+                error("TagMissing", format!("{remote} has no tag `{tag}`{}", listed(&there)))
+            }
+            Self::VersionMissing { range, there } => error(
+                "VersionMissing",
+                format!("{remote} has no tag with a version in `{range}`{}", listed(&there)),
+            ),
+            Self::CommitMissing(id) => error(
+                "CommitMissing",
+                format!(
+                    "{remote} has no commit {id}, or has it on no branch and tag and does not give it out"
+                ),
+            ),
             Self::PathMissing { commit, path } => error(
                 "PathMissing",
                 format!("commit {} of {remote} has no directory `{path}`", commit.to_hex_with_len(8)),
@@ -89,10 +118,18 @@ impl Trouble {
             Self::Unreachable(why) => caused("RemoteUnreachable", format!("cannot reach {remote}"), why),
             Self::Fetch(why) => caused("FetchFailed", format!("cannot fetch {remote}"), why),
             Self::TimedOut => error("FetchTimedOut", format!("{remote} did not answer in time")),
-            Self::Refused(status) => stalled(
-                "AuthenticationFailed",
-                format!("{remote} wants credentials, or does not exist (HTTP status {})", status.as_u16()),
+            Self::Refused { how, asked: false } => error(
+                AUTHENTICATION_FAILED,
+                format!("{remote} wants credentials, or does not exist ({how}); configure `auth`"),
             ),
+            Self::Refused { how, asked: true } => {
+                error(AUTHENTICATION_FAILED, format!("{remote} refuses the credentials ({how})"))
+            }
+            Self::CredentialMissing(what) => {
+                stalled("CredentialMissing", format!("cannot log in to {remote}: {what}"))
+            }
+            Self::HostKeyUnknown(key) => stalled("HostKeyUnknown", key.unknown(remote)),
+            Self::HostKeyChanged(key) => stalled("HostKeyChanged", key.changed(remote)),
             Self::Redirect(to) => error(
                 "RedirectRefused",
                 format!(
@@ -115,7 +152,7 @@ impl From<WireFault> for Trouble {
     fn from(fault: WireFault) -> Self {
         match fault {
             WireFault::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
-                Self::Refused(status)
+                Self::Refused { how: format!("HTTP status {}", status.as_u16()), asked: false }
             }
             WireFault::Status(status) => Self::Unreachable(format!("it answers with HTTP status {status}")),
             WireFault::Unreachable(why) => Self::Unreachable(why),
@@ -138,7 +175,7 @@ impl From<JobError> for Trouble {
 fn listed(there: &[String]) -> String {
     match there.len() {
         0 => String::new(),
-        1..=FEW_BRANCHES => format!("; it has `{}`", there.join("`, `")),
+        1..=FEW_NAMES => format!("; it has `{}`", there.join("`, `")),
         many => format!("; it has {many} others"),
     }
 }

@@ -16,6 +16,7 @@ use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::credential::Login;
 use super::error::chain;
 use super::job::Control;
 use super::remote::authority;
@@ -87,13 +88,20 @@ pub(super) struct Wire {
     runtime: Handle,
     control: Control,
     verdict: Verdict,
+    login: Option<Login>,
     base: Option<String>,
 }
 
 impl Wire {
     /// A connection whose faults go to `verdict`. `runtime` drives it.
-    pub(super) fn new(slots: HostSlots, runtime: Handle, control: Control, verdict: Verdict) -> Self {
-        Self { slots, runtime, control, verdict, base: None }
+    pub(super) fn new(
+        slots: HostSlots,
+        runtime: Handle,
+        control: Control,
+        verdict: Verdict,
+        login: Option<Login>,
+    ) -> Self {
+        Self { slots, runtime, control, verdict, login, base: None }
     }
 
     fn request(&self, post: bool, url: Url, headers: HeaderMap) -> Result<RequestBuilder, io::Error> {
@@ -101,7 +109,12 @@ impl Wire {
             .slots
             .client(url.scheme())
             .map_err(|error| self.verdict.record(WireFault::Unreachable(chain(&error))))?;
-        Ok(if post { client.post(url) } else { client.get(url) }.headers(headers))
+        let request = if post { client.post(url.clone()) } else { client.get(url.clone()) };
+        let request = request.headers(headers);
+        Ok(match &self.login {
+            Some(login) => login.add_to(request, &url),
+            None => request,
+        })
     }
 
     fn send(&self, request: RequestBuilder) -> Result<Response, io::Error> {
