@@ -222,6 +222,16 @@ fn a_repository_is_checked_before_it_is_asked() {
             "1:36: `sources[0].git`: unknown field `tags`; did you mean `tag`? known: url, branch, tag, semver, \
              commit, path, poll_interval, auth, rewrite",
         ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(git(text), expected);
+    }
+}
+
+#[test]
+fn what_is_followed_and_who_asks_is_checked() {
+    let git = |text: &str| error(&format!("sources: [{{name: a, git: {{{text}}}}}]"));
+    let cases = [
         ("url: /x, tag: a..b", "1:41: `sources[0].git.tag` is not a name that git takes for a tag"),
         (
             "url: /x, semver: latest",

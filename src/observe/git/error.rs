@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use gix::ObjectId;
 use reqwest::StatusCode;
+use semver::VersionReq;
 
 use super::http::WireFault;
 use super::job::JobError;
@@ -30,12 +31,8 @@ const LONGEST_TEXT: usize = 1000;
 pub(super) enum Trouble {
     /// The remote has no ref at all.
     Empty,
-    /// The remote has refs, but not this branch.
-    BranchMissing { branch: String, there: Vec<String> },
-    /// The remote has refs, but not this tag.
-    TagMissing { tag: String, there: Vec<String> },
-    /// No tag of the remote is a version in the range.
-    VersionMissing { range: String, there: Vec<String> },
+    /// The remote has refs, but not what is followed: the reason word, what that is, and the names that are there.
+    RefMissing { reason: &'static str, what: String, there: Vec<String> },
     /// The commit is not at the remote, or is on none of its branches and tags and the server does not give it out.
     CommitMissing(ObjectId),
     /// The commit has no directory at the source's path.
@@ -51,9 +48,9 @@ pub(super) enum Trouble {
     /// A configured secret is not there, named by where it should be.
     CredentialMissing(String),
     /// The host key of an ssh server is not known.
-    HostKeyUnknown(HostKey),
+    HostKeyUnknown(Box<HostKey>),
     /// The host key of an ssh server is not the one that is known.
-    HostKeyChanged(HostKey),
+    HostKeyChanged(Box<HostKey>),
     /// The server points to another place.
     Redirect(String),
     /// Our own repository is unusable.
@@ -73,6 +70,22 @@ impl Trouble {
     /// Our own repository lacks an object that it must have.
     pub(super) fn lacks(what: &str, id: ObjectId) -> Self {
         Self::StoreDamaged(format!("the {what} {id} is missing"))
+    }
+
+    /// The remote does not have the branch.
+    pub(super) fn branch_missing(branch: &str, there: Vec<String>) -> Self {
+        Self::RefMissing { reason: "BranchMissing", what: format!("branch `{branch}`"), there }
+    }
+
+    /// The remote does not have the tag.
+    pub(super) fn tag_missing(tag: &str, there: Vec<String>) -> Self {
+        Self::RefMissing { reason: "TagMissing", what: format!("tag `{tag}`"), there }
+    }
+
+    /// No tag of the remote is a version in the range.
+    pub(super) fn version_missing(range: &VersionReq, there: Vec<String>) -> Self {
+        let what = format!("tag with a version in `{range}`");
+        Self::RefMissing { reason: "VersionMissing", what, there }
     }
 
     /// gix could not list or fetch.
@@ -95,16 +108,9 @@ impl Trouble {
         let stalled = |reason, message: String| ObserveError { stalled: true, ..error(reason, message) };
         match self {
             Self::Empty => error("RemoteEmpty", format!("{remote} has no commit yet")),
-            Self::BranchMissing { branch, there } => {
-                error("BranchMissing", format!("{remote} has no branch `{branch}`{}", listed(&there)))
+            Self::RefMissing { reason, what, there } => {
+                error(reason, format!("{remote} has no {what}{}", listed(&there)))
             }
-            Self::TagMissing { tag, there } => {
-                error("TagMissing", format!("{remote} has no tag `{tag}`{}", listed(&there)))
-            }
-            Self::VersionMissing { range, there } => error(
-                "VersionMissing",
-                format!("{remote} has no tag with a version in `{range}`{}", listed(&there)),
-            ),
             Self::CommitMissing(id) => error(
                 "CommitMissing",
                 format!(
@@ -233,7 +239,7 @@ mod tests {
     fn names_branches_only_when_they_are_few() {
         let missing = |count: usize| {
             let there = (0..count).map(|n| format!("b{n}")).collect();
-            Trouble::BranchMissing { branch: "x".into(), there }.report(&"/r").message
+            Trouble::branch_missing("x", there).report(&"/r").message
         };
         assert_eq!(missing(0), "/r has no branch `x`");
         assert_eq!(missing(2), "/r has no branch `x`; it has `b0`, `b1`");
@@ -243,7 +249,7 @@ mod tests {
     #[test]
     fn a_server_cannot_write_to_the_terminal() {
         let there = vec!["\u{1b}[2J\n".to_owned(), "x".repeat(2 * LONGEST_TEXT)];
-        let said = Trouble::BranchMissing { branch: "b".into(), there }.report(&"/r").message;
+        let said = Trouble::branch_missing("b", there).report(&"/r").message;
         assert!(said.starts_with("/r has no branch `b`; it has `\\u{1b}[2J\\n`, `xxx"), "{said}");
         assert!(said.len() < LONGEST_TEXT + 10);
     }

@@ -118,7 +118,7 @@ impl Fetch<'_> {
     fn one(&self, source: &str, line: &Line) -> Result<ObjectId, Trouble> {
         let failed = |error: gix::Error| Trouble::fetch(&error);
         let mine = store::attempt_ref(self.attempt);
-        let remote = self.remote([format!("+{source}:{mine}")])?;
+        let remote = self.remote(&[format!("+{source}:{mine}")])?;
         let listing = self
             .connect(&remote, line)?
             .prepare_fetch(Discard, ref_map::Options::default())
@@ -154,7 +154,7 @@ impl Fetch<'_> {
         if is_empty(&all) {
             return Err(Trouble::Empty);
         }
-        Err(Trouble::VersionMissing { range: range.to_string(), there: names(&all, TAGS) })
+        Err(Trouble::version_missing(range, names(&all, TAGS)))
     }
 
     /// Fetches a commit by its id, or where the server does not give it out so, with all branches and tags.
@@ -167,7 +167,7 @@ impl Fetch<'_> {
         }
         let all = store::all_refs(self.attempt);
         let specs = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:{all}/{kind}/*"));
-        let remote = self.remote(specs)?;
+        let remote = self.remote(&specs)?;
         let options = ref_map::Options::default();
         let failed = |error: gix::Error| Trouble::fetch(&error);
         let listing = self.connect(&remote, line)?.prepare_fetch(Discard, options).map_err(failed)?;
@@ -187,7 +187,7 @@ impl Fetch<'_> {
         if is_here { Ok(id) } else { Err(Trouble::CommitMissing(id)) }
     }
 
-    fn remote<const N: usize>(&self, refspecs: [String; N]) -> Result<gix::Remote<'_>, Trouble> {
+    fn remote(&self, refspecs: &[String]) -> Result<gix::Remote<'_>, Trouble> {
         let url = match &self.place.remote {
             Remote::File(path) => gix::Url::try_from(path.as_path()),
             Remote::Http(url) => gix::Url::try_from(url.as_str()),
@@ -237,7 +237,7 @@ impl Fetch<'_> {
 
     /// Lists refs; only those that `spec` is about where `filtered`.
     fn list(&self, spec: &str, filtered: bool, line: &Line) -> Result<Vec<Ref>, Trouble> {
-        let remote = self.remote([spec.to_owned()])?;
+        let remote = self.remote(&[spec.to_owned()])?;
         let options =
             ref_map::Options { prefix_from_spec_as_filter_on_remote: filtered, ..Default::default() };
         let connection = self.connect(&remote, line)?;
@@ -259,12 +259,11 @@ impl Fetch<'_> {
             Followed::Head | Followed::Highest(_) | Followed::Commit(_) => None,
         };
         if let Some(tag) = wanted.as_ref().and_then(|name| name.strip_prefix(TAGS)) {
-            return Trouble::TagMissing { tag: tag.to_owned(), there: names(&refs, TAGS) };
+            return Trouble::tag_missing(tag, names(&refs, TAGS));
         }
         let head = || listed.remote_refs.iter().chain(&refs).find_map(unborn_head);
         let branch = wanted.or_else(head).unwrap_or_else(|| "HEAD".to_owned());
-        let branch = branch.strip_prefix(HEADS).unwrap_or(&branch).to_owned();
-        Trouble::BranchMissing { branch, there: names(&refs, HEADS) }
+        Trouble::branch_missing(branch.strip_prefix(HEADS).unwrap_or(&branch), names(&refs, HEADS))
     }
 
     /// Says more about a failure that gix does not explain.

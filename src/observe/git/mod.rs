@@ -440,9 +440,9 @@ impl Source for GitSource {
         let gone = Refusal { reason: "Forgotten", message: "it is followed no more".to_owned() };
         let Ok(Follow { shared, .. }) = std::mem::replace(&mut self.place, Err(gone)) else { return };
         let stores = self.stores.clone();
-        match tokio::task::spawn_blocking(move || stores.give_back(shared)).await {
-            Ok(Err(error)) => tracing::warn!("what was fetched for a source that is gone stays: {error}"),
-            Ok(Ok(_)) | Err(_) => {}
+        let removed = tokio::task::spawn_blocking(move || stores.give_back(shared)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!("what was fetched for a source that is gone stays: {error}");
         }
     }
 }

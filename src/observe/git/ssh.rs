@@ -144,19 +144,19 @@ impl Session {
         Trouble::Fetch(if last.is_empty() { why } else { last })
     }
 
-    fn host_key(&self, said: &str) -> HostKey {
+    fn host_key(&self, said: &str) -> Box<HostKey> {
         let shown = said.lines().find_map(|line| line.strip_prefix("debug1: Server host key: "));
         let (kind, fingerprint) = shown.and_then(|shown| shown.split_once(' ')).unwrap_or_default();
         let offending =
             said.lines().find_map(|line| line.split_once(" key in ")).map(|(_, place)| place.trim());
-        HostKey {
+        Box::new(HostKey {
             kind: kind.to_owned(),
             fingerprint: fingerprint.trim().to_owned(),
             host: self.url.host.clone(),
             port: self.url.port,
             known_hosts: self.known_hosts.clone(),
             offending: offending.map(|place| place.rsplit_once(':').map_or(place, |(file, _)| file).into()),
-        }
+        })
     }
 }
 
