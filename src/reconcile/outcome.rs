@@ -454,13 +454,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.needs_person = error.stalled;
         self.look_failed = true;
         let conditions = &mut self.record.conditions;
-        let changed = conditions.set(now, ConditionType::Ready, ConditionStatus::False, error.reason, &why);
+        let mut changed =
+            conditions.set(now, ConditionType::Ready, ConditionStatus::False, error.reason, &why);
         let other = if error.stalled {
             (ConditionType::Stalled, ConditionType::Reconciling)
         } else {
             (ConditionType::Reconciling, ConditionType::Stalled)
         };
-        conditions.set(now, other.0, ConditionStatus::True, error.reason, &why);
+        // What was to be tried again may need a person now, for the same reason.
+        changed |= conditions.set(now, other.0, ConditionStatus::True, error.reason, &why);
         conditions.clear(other.1);
         if changed {
             self.tell_source_failed(&why).await;

@@ -5,6 +5,7 @@ mod figures;
 mod login;
 mod reference;
 mod server;
+mod service;
 mod shared;
 mod ssh;
 mod store;

@@ -38,6 +38,20 @@ async fn a_server_that_hangs_or_drips_costs_the_deadline_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_before_any_handshake() {
+    let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
+    // The system takes connections that nobody ever answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for scheme in ["http", "https"] {
+        let url = format!("{scheme}://{}/remote.git", listener.local_addr().unwrap());
+        let begun = Instant::now();
+        let error = fail(&mut bench.impatient(&url, Duration::from_millis(400))).await;
+        assert_eq!((error.reason, error.stalled), ("FetchTimedOut", false), "{scheme}: {error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{scheme} took {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn a_source_recovers_from_a_hanging_server_by_itself() {
     let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
     let ill = Arc::new(AtomicBool::new(false));

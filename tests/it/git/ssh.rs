@@ -197,7 +197,9 @@ async fn a_key_that_the_server_does_not_know_stalls_at_the_third_refusal() {
         assert_eq!((error.reason, error.stalled), ("AuthenticationFailed", stalled), "{error:?}");
     }
     // The key is replaced; it is read anew.
-    std::fs::copy(sshd.path("client"), sshd.path("stranger")).unwrap();
+    for (from, to) in [("client", "stranger"), ("client.pub", "stranger.pub")] {
+        std::fs::copy(sshd.path(from), sshd.path(to)).unwrap();
+    }
     assert_eq!(paths(&look(&mut source).await), ["a"]);
     let error = fail(&mut sshd.source(&bench, "absent")).await;
     assert_eq!((error.reason, error.stalled), ("CredentialMissing", true));
