@@ -147,10 +147,8 @@ impl Session {
     fn host_key(&self, said: &str) -> Box<HostKey> {
         let shown = said.lines().find_map(|line| line.strip_prefix("debug1: Server host key: "));
         let (kind, fingerprint) = shown.and_then(|shown| shown.split_once(' ')).unwrap_or_default();
-        let offending = said.lines().filter(|line| line.starts_with("Offending "));
-        let offending =
-            offending.filter_map(|line| line.split_once(" key in ")).map(|(_, place)| place.trim());
-        let offending = offending.last();
+        let mut lines = said.lines().rev().filter(|line| line.starts_with("Offending "));
+        let offending = lines.find_map(|line| line.split_once(" key in ")).map(|(_, place)| place.trim());
         Box::new(HostKey {
             kind: kind.to_owned(),
             fingerprint: fingerprint.trim().to_owned(),
