@@ -94,23 +94,6 @@ impl Service {
         Events(stream)
     }
 
-    /// Processor time of the process, and of its children that have ended.
-    pub fn processor_time(&self) -> (Duration, Duration) {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<u64> = stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .skip(11)
-            .take(4)
-            .flat_map(str::parse)
-            .collect();
-        // In ticks, of which Linux counts a hundred a second for every program.
-        let time = |ticks: u64| Duration::from_millis(ticks * 10);
-        (time(fields[0] + fields[1]), time(fields[2] + fields[3]))
-    }
-
     /// Resident memory now and at its most, in MiB.
     pub fn memory(&self) -> (f64, f64) {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -141,7 +141,7 @@ impl Session {
         }
         let words: Vec<&str> = own().map(str::trim).filter(|line| !line.is_empty()).collect();
         let last = words[words.len().saturating_sub(3)..].join("; ");
-        Trouble::Fetch(if last.is_empty() { why } else { last })
+        Trouble::Fetch(if last.is_empty() { why } else { format!("{last} ({why})") })
     }
 
     fn host_key(&self, said: &str) -> Box<HostKey> {

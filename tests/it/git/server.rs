@@ -52,6 +52,22 @@ async fn a_server_that_hangs_before_any_handshake() {
 }
 
 #[tokio::test]
+async fn a_server_that_answers_out_of_a_stale_cache_is_believed() {
+    let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
+    let is_stale = Arc::new(AtomicBool::new(true));
+    let server = HttpRemote::serve_with(bench.repo.root(), {
+        let is_stale = Arc::clone(&is_stale);
+        move |_| if is_stale.load(Ordering::SeqCst) { Answer::Remembered } else { Answer::Git }
+    });
+    let mut source = GitSource::open(bench.options(&server.url("remote.git")));
+    let first = look(&mut source).await;
+    bench.repo.publish(&[("a", "2")]);
+    assert_eq!(at(&look(&mut source).await), at(&first));
+    is_stale.store(false, Ordering::SeqCst);
+    assert_eq!(changed(&look_from(&mut source, at(&first)).await), ["a"]);
+}
+
+#[tokio::test]
 async fn a_source_recovers_from_a_hanging_server_by_itself() {
     let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
     let ill = Arc::new(AtomicBool::new(false));
