@@ -32,10 +32,10 @@ use service::Service;
 const REPOSITORIES: usize = 1_000;
 /// The poll interval of each.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// Time for the first fetches to be forgotten: two polls of each.
-const SETTLE: Duration = Duration::from_secs(60);
-/// How long is measured: four polls of each.
-const MEASURE: Duration = Duration::from_secs(120);
+/// Time for the first fetches to be forgotten: a poll of each.
+const SETTLE: Duration = Duration::from_secs(40);
+/// How long is measured: three polls of each.
+const MEASURE: Duration = Duration::from_secs(90);
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|part| !part.starts_with('-')).collect();

@@ -108,6 +108,7 @@ impl Bench {
         GitSource::open(options)
     }
 
+    /// A source with deadlines of its own.
     fn impatient(&self, url: &str, limit: Duration) -> GitSource {
         let mut options = self.options(url);
         (options.fetch_timeout, options.clone_timeout) = (limit, limit);
