@@ -25,7 +25,7 @@ use crate::model::limits::Limits;
 use crate::model::run::{Run, RunStatus};
 use crate::model::source::{Declared, Origin, SourceSpec};
 use crate::model::time::Timestamp;
-use crate::observe::git::{GitOptions, GitSource, HostSlots};
+use crate::observe::git::{GitOptions, GitSource, Stores};
 use crate::observe::local::{LocalOptions, LocalSource};
 use crate::observe::{self, AnySource};
 use crate::plan::exclude::NEVER;
@@ -261,6 +261,7 @@ struct Parts {
     mark: String,
     /// Shared by the service and the observers, as they may change.
     limits: Live<Limits>,
+    stores: Stores,
 }
 
 /// What is swept now and then.
@@ -269,6 +270,7 @@ struct Sweeper {
     blobs: Blobs,
     folders: Folders,
     clock: Clock,
+    stores: Stores,
 }
 
 impl Parts {
@@ -276,12 +278,13 @@ impl Parts {
         let blobs = Blobs::new(settings.data_dir.join("blobs"));
         let folders = Folders::new(settings.data_dir.join("versions"), Arc::new(BlobFiles(blobs.clone())));
         let limits = Live::from(settings.limits.clone());
-        Self { settings, store, blobs, folders, clock: Clock::default(), mark, limits }
+        let stores = Stores::new(&settings.data_dir);
+        Self { settings, store, blobs, folders, clock: Clock::default(), mark, limits, stores }
     }
 
     fn sweeper(&self) -> Sweeper {
-        let (store, clock) = (self.store.clone(), self.clock.clone());
-        Sweeper { store, blobs: self.blobs.clone(), folders: self.folders.clone(), clock }
+        let (store, clock, stores) = (self.store.clone(), self.clock.clone(), self.stores.clone());
+        Sweeper { store, blobs: self.blobs.clone(), folders: self.folders.clone(), clock, stores }
     }
 
     /// Ends what a killed service left running, and says so in its runs, before anything starts.
@@ -333,15 +336,14 @@ impl Parts {
 
     /// Makes the observer of a source.
     fn opener(&self) -> impl Fn(&SourceSpec) -> AnySource + Send + Sync + 'static {
-        let (data_dir, limits, slots) =
-            (self.settings.data_dir.clone(), self.limits.clone(), HostSlots::new());
+        let (data_dir, limits, stores) =
+            (self.settings.data_dir.clone(), self.limits.clone(), self.stores.clone());
         move |spec| match &spec.origin {
             Origin::Git(origin) => AnySource::Git(Box::new(GitSource::open(GitOptions {
                 origin: origin.clone(),
-                store: data_dir.join("git").join(spec.name.as_str()),
+                stores: stores.clone(),
                 fetch_timeout: FETCH_TIMEOUT,
                 clone_timeout: CLONE_TIMEOUT,
-                slots: slots.clone(),
             }))),
             Origin::Local(origin) => AnySource::Local(Box::new(LocalSource::open(LocalOptions {
                 root: origin.path.clone(),
@@ -377,6 +379,7 @@ impl Parts {
         let rest = known.into_iter().filter(|record| !configured.contains(&record.spec.name));
         let (gone, added): (Vec<_>, Vec<_>) = rest.partition(|record| record.declared == Declared::File);
         records.extend(added);
+        keep_repositories(self.stores.clone(), &records).await;
         for recorded in service.recorded(records).await? {
             service.start_source(recorded);
         }
@@ -401,6 +404,21 @@ impl crate::act::folder::BlobSource for BlobFiles {
     }
 }
 
+/// Removes what was fetched for sources that are gone.
+async fn keep_repositories(stores: Stores, sources: &[SourceRecord]) {
+    let origin = |record: &SourceRecord| match &record.spec.origin {
+        Origin::Git(origin) => Some(origin.clone()),
+        Origin::Local(_) => None,
+    };
+    let origins: Vec<_> = sources.iter().filter_map(origin).collect();
+    match tokio::task::spawn_blocking(move || stores.keep_only(origins.iter())).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(removed)) => tracing::info!("removed {removed} copies of repositories that nothing follows"),
+        Ok(Err(error)) => tracing::warn!("cannot remove copies of repositories: {error}"),
+        Err(_) => tracing::warn!("removing copies of repositories ended early"),
+    }
+}
+
 /// Forgets what is no longer kept, now and then, until `closing`.
 async fn sweep(sweeper: Sweeper, closing: CancellationToken) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
@@ -419,6 +437,7 @@ impl Sweeper {
     async fn run(&self) -> Result<(), StoreError> {
         let pruned = self.store.prune(&Retention::default(), Timestamp(self.clock.now_ms())).await?;
         tracing::debug!("forgot {} rows of history and {} runs", pruned.history, pruned.runs);
+        keep_repositories(self.stores.clone(), &self.store.sources().await?).await;
         let contents = self.store.referenced_contents().await?;
         let kept = self.store.kept_versions().await?;
         if let Err(error) = self.folders.prune(&kept).await {

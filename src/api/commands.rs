@@ -32,8 +32,8 @@ pub(super) async fn reconcile<T: Target>(
     Body(request): Body<ReconcileRequest>,
 ) -> Answer {
     let subjects = subject::subjects(&api.service, request.subject.as_deref())?;
-    let ReconcileRequest { rescan, force, allow_removals, .. } = request;
-    let options = Reconcile { rescan, force, allow_removals };
+    let ReconcileRequest { rescan, force, allow_removals, allow_rewrite, .. } = request;
+    let options = Reconcile { rescan, force, allow_removals, allow_rewrite };
     gather(&subjects, join_all(subjects.iter().map(|subject| api.service.reconcile(subject, options))).await)
 }
 

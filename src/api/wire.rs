@@ -123,8 +123,18 @@ pub struct SourceView {
     pub kind: String,
     /// The URL or the directory.
     pub location: String,
-    /// The branch; null where it is the remote's default or the source is local.
+    /// The branch that is followed; null where something else is, and for a local source. All four are null where it
+    /// is the branch that the remote's HEAD names.
     pub branch: Option<String>,
+    /// The tag that is followed.
+    #[serde(default)]
+    pub tag: Option<String>,
+    /// The range of versions of which the highest tag is followed.
+    #[serde(default)]
+    pub semver: Option<String>,
+    /// The commit that is followed, by its full id.
+    #[serde(default)]
+    pub commit: Option<String>,
     /// The directory of the repository that holds the units; null for a local source.
     pub path: Option<String>,
     /// `file` or `command`.
@@ -301,6 +311,8 @@ pub struct ReconcileRequest {
     pub force: bool,
     /// Remove units whatever the removal guard says.
     pub allow_removals: bool,
+    /// Deploy a rewritten branch whatever the rewrite guard says.
+    pub allow_rewrite: bool,
 }
 
 /// `POST /api/v1/diff`.

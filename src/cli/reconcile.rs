@@ -25,6 +25,9 @@ pub struct Args {
     /// Remove units even where the removal guard says no
     #[arg(long)]
     allow_removals: bool,
+    /// Deploy a rewritten branch even where the source's `rewrite: guard` says no
+    #[arg(long)]
+    allow_rewrite: bool,
     /// Wait no longer than this
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = values::time)]
     timeout: Duration,
@@ -37,6 +40,7 @@ pub async fn reconcile(args: &Args, context: &mut Context) -> Ended {
         rescan: args.rescan,
         force: args.force,
         allow_removals: args.allow_removals,
+        allow_rewrite: args.allow_rewrite,
     };
     let pass = client.post::<ReportView>(&["reconcile"], &request);
     let done = tokio::time::timeout(args.timeout, pass).await.map_err(|_| {

@@ -59,7 +59,7 @@ impl Row for SourceView {
             self.name.clone(),
             self.kind.clone(),
             ready(&self.conditions),
-            at_branch(self, self.revision.deployed.as_deref()),
+            at_reference(self, self.revision.deployed.as_deref()),
             age(since, now),
         ];
         if wide {
@@ -234,11 +234,15 @@ fn with_stops(stops: Option<String>, message: String) -> String {
     }
 }
 
-/// `branch@12345678`; empty for a local source, and while there is no commit.
-fn at_branch(source: &SourceView, revision: Option<&str>) -> String {
+/// What is followed and the commit, as `branch@12345678`; empty for a local source, and while there is no commit.
+fn at_reference(source: &SourceView, revision: Option<&str>) -> String {
     if source.kind != "git" {
         return String::new();
     }
-    let branch = source.branch.as_deref().unwrap_or("HEAD");
-    revision.map_or_else(String::new, |revision| format!("{branch}@{}", short_revision(Some(revision))))
+    let followed = match (&source.branch, &source.tag, &source.semver, &source.commit) {
+        (Some(name), ..) | (_, Some(name), ..) | (_, _, Some(name), _) => name,
+        (.., Some(_)) => "commit",
+        (None, None, None, None) => "HEAD",
+    };
+    revision.map_or_else(String::new, |revision| format!("{followed}@{}", short_revision(Some(revision))))
 }

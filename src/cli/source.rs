@@ -64,7 +64,7 @@ struct Add {
     /// Give the source this name
     #[arg(value_parser = name)]
     name: String,
-    /// Follow the git repository at this https, http or file URL, or absolute path
+    /// Follow the git repository at this https, http, ssh or file URL, `user@host:path`, or absolute path
     #[arg(long, value_name = "URL")]
     git: Option<String>,
     /// Follow this branch; without it the one that the remote's HEAD names

@@ -21,6 +21,7 @@ pub mod duration;
 pub mod locate;
 pub mod node;
 pub mod remote;
+pub mod repository;
 pub mod secret;
 mod sections;
 pub mod words;

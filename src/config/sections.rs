@@ -3,21 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::duration::{DURATION, SIZE, duration, size};
 use super::locate::Env;
 use super::node::{Field, Fields, Node};
-use super::remote::{check_branch, check_url};
 use super::secret::Secret;
 use super::yaml::{Budget, YamlError, is_blank};
 use super::{ConfigError, Role, Settings, read_bounded};
 use crate::model::id::{self, SourceName};
 use crate::model::limits::Limits;
 use crate::model::path::RelPath;
-use crate::model::source::{
-    Allow, DEFAULT_POLL_INTERVAL, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite, SourceSpec,
-};
+use crate::model::source::{Allow, LocalOrigin, Origin, SourceSpec};
 
 /// Where the service listens by default (DESIGN 4).
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
@@ -31,13 +27,9 @@ const MIN_TOKEN_BYTES: usize = 16;
 /// Longest file that holds a token, in bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
-/// A shorter interval asks a server more often than any change is worth.
-const MIN_POLL_INTERVAL: Duration = Duration::from_secs(1);
-
 pub(super) const TOP: [&str; 4] = ["server", "data_dir", "sources", "limits"];
 pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "insecure_http"];
 pub(super) const SOURCE: [&str; 3] = ["name", "git", "local"];
-pub(super) const GIT: [&str; 4] = ["url", "branch", "path", "poll_interval"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const LIMITS: [&str; 5] = ["file", "unit", "files", "depth", "manifest"];
 
@@ -61,12 +53,12 @@ pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     file: &'a Path,
     dir: &'a Path,
     env: Env<'a>,
     role: Role,
-    errors: Vec<YamlError>,
+    pub(super) errors: Vec<YamlError>,
     /// Hints by the number of their error.
     hints: BTreeMap<usize, String>,
 }
@@ -85,7 +77,7 @@ impl Reader<'_> {
         errors
     }
 
-    fn hinted(&mut self, error: YamlError, hint: &str) {
+    pub(super) fn hinted(&mut self, error: YamlError, hint: &str) {
         self.hints.insert(self.errors.len(), hint.into());
         self.errors.push(error);
     }
@@ -185,7 +177,7 @@ impl Reader<'_> {
     }
 
     /// A path of this machine: `~` is the user's home, everything else is relative to the file.
-    fn path(&mut self, field: &Field<'_>) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, field: &Field<'_>) -> Option<PathBuf> {
         let text = field.text(&mut self.errors)?;
         let home = || (self.env)("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
         let path = match text.strip_prefix('~') {
@@ -268,29 +260,11 @@ impl Reader<'_> {
         }
     }
 
-    fn git(&mut self, field: &Field<'_>) -> Option<GitOrigin> {
-        let fields = field.fields(&GIT, &mut self.errors)?;
-        let url = fields.required("url", &mut self.errors).and_then(|field| self.ruled(&field, check_url));
-        let branch = fields.get("branch").map(|field| self.ruled(&field, check_branch));
-        let path = fields.get("path").map(|field| self.rel_path(&field));
-        let poll_interval = fields.get("poll_interval").and_then(|field| {
-            let interval = field.parsed(DURATION, duration, &mut self.errors)?;
-            if interval < MIN_POLL_INTERVAL {
-                self.errors.push(field.error("must be at least `1s`"));
-            }
-            Some(interval)
-        });
-        Some(GitOrigin {
-            url: url?,
-            reference: branch.map_or(Some(GitRef::Head), |branch| branch.map(GitRef::Branch))?,
-            path: path.unwrap_or_else(|| Some(RelPath::root()))?,
-            poll_interval: poll_interval.unwrap_or(DEFAULT_POLL_INTERVAL),
-            auth: None,
-            rewrite: Rewrite::default(),
-        })
-    }
-
-    fn ruled(&mut self, field: &Field<'_>, rule: fn(&str) -> Result<(), &'static str>) -> Option<String> {
+    pub(super) fn ruled(
+        &mut self,
+        field: &Field<'_>,
+        rule: fn(&str) -> Result<(), &'static str>,
+    ) -> Option<String> {
         let text = field.text(&mut self.errors)?;
         match rule(text) {
             Ok(()) => Some(text.into()),
@@ -301,7 +275,7 @@ impl Reader<'_> {
         }
     }
 
-    fn rel_path(&mut self, field: &Field<'_>) -> Option<RelPath> {
+    pub(super) fn rel_path(&mut self, field: &Field<'_>) -> Option<RelPath> {
         let path = RelPath::parse(field.text(&mut self.errors)?);
         if let Err(refusal) = path {
             self.errors.push(field.error(&format!("must be a path inside the repository: {refusal}")));

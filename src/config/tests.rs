@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::path::RelPath;
-use crate::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite};
+use crate::model::source::{DEFAULT_POLL_INTERVAL, GitAuth, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite};
 
 const REFERENCE: &str = include_str!("../../config/kindling.yaml");
 
@@ -68,7 +68,7 @@ fn the_references_settings_are_the_defaults() {
         reference: GitRef::Branch("main".into()),
         path: RelPath::root(),
         poll_interval: DEFAULT_POLL_INTERVAL,
-        auth: None,
+        auth: Some(GitAuth::TokenEnv("GIT_TOKEN".into())),
         rewrite: Rewrite::Follow,
     };
     let local = LocalOrigin { path: "/srv/team/tasks".into(), debounce: Some(Duration::from_millis(50)) };
@@ -78,13 +78,14 @@ fn the_references_settings_are_the_defaults() {
 
 #[test]
 fn the_reference_names_every_key() {
-    use super::sections::{GIT, LIMITS, LOCAL, SERVER, SOURCE, TOP};
+    use super::repository::{AUTH, GIT};
+    use super::sections::{LIMITS, LOCAL, SERVER, SOURCE, TOP};
     let keys: Vec<&str> = REFERENCE
         .lines()
         .filter_map(|line| line.trim_start_matches(['#', ' ', '-']).split_once(':'))
         .map(|(key, _)| key)
         .collect();
-    for key in [&TOP[..], &SERVER, &SOURCE, &GIT, &LOCAL, &LIMITS].concat() {
+    for key in [&TOP[..], &SERVER, &SOURCE, &GIT, &AUTH, &LOCAL, &LIMITS].concat() {
         assert!(keys.contains(&key), "{key}");
     }
 }
@@ -204,11 +205,6 @@ fn a_repository_is_checked_before_it_is_asked() {
     let cases = [
         ("branch: x", "1:26: `sources[0].git`: the field `url` is missing"),
         ("url: https://me:hunter2@host/x", "1:32: `sources[0].git.url` must not carry credentials"),
-        (
-            "url: git@host:x",
-            "1:32: `sources[0].git.url` is reached over ssh, which is not supported; use https, http, file or an \
-             absolute path",
-        ),
         ("url: --x", "1:32: `sources[0].git.url` must not begin with `-`"),
         ("url: /x, branch: a..b", "1:44: `sources[0].git.branch` is not a name that git takes for a branch"),
         (
@@ -222,13 +218,91 @@ fn a_repository_is_checked_before_it_is_asked() {
              year at most",
         ),
         (
-            "url: /x, tag: v1",
-            "1:36: `sources[0].git`: unknown field `tag`; known: url, branch, path, poll_interval",
+            "url: /x, tags: v1",
+            "1:36: `sources[0].git`: unknown field `tags`; did you mean `tag`? known: url, branch, tag, semver, \
+             commit, path, poll_interval, auth, rewrite",
         ),
     ];
     for (text, expected) in cases {
         assert_eq!(git(text), expected);
     }
+}
+
+#[test]
+fn what_is_followed_and_who_asks_is_checked() {
+    let git = |text: &str| error(&format!("sources: [{{name: a, git: {{{text}}}}}]"));
+    let cases = [
+        ("url: /x, tag: a..b", "1:41: `sources[0].git.tag` is not a name that git takes for a tag"),
+        (
+            "url: /x, semver: latest",
+            "1:44: `sources[0].git.semver` must be a range of versions such as `>=1.2, <2`, `^1.4` or `1.x`",
+        ),
+        (
+            "url: /x, commit: abc123",
+            "1:44: `sources[0].git.commit` must be the full id of a commit: 40 digits, `0` to `9` and `a` to `f`",
+        ),
+        (
+            "url: /x, tag: v1, branch: x",
+            "1:45: `sources[0].git`: one of branch, tag, semver and commit is followed, not `branch` and `tag`",
+        ),
+        ("url: /x, rewrite: never", "1:45: `sources[0].git.rewrite` must be `follow` or `guard`"),
+        (
+            "url: 'https://h/x', auth: {}",
+            "1:53: `sources[0].git.auth`: exactly one of token_env, token_file and ssh_key_file is needed",
+        ),
+        (
+            "url: 'https://h/x', auth: {token_env: A, token_file: b}",
+            "1:53: `sources[0].git.auth`: exactly one of token_env, token_file and ssh_key_file is needed",
+        ),
+        (
+            "url: 'https://h/x', auth: {token_env: A=B}",
+            "1:65: `sources[0].git.auth.token_env` must be the name of a variable: letters, digits and `_`",
+        ),
+        (
+            "url: 'http://h/x', auth: {token_env: A}",
+            "1:64: `sources[0].git.auth.token_env` would cross the network in plain HTTP; use https",
+        ),
+        (
+            "url: 'git@h:x', auth: {token_file: a}",
+            "1:62: `sources[0].git.auth.token_file` is for https, but the URL is not",
+        ),
+        (
+            "url: 'https://h/x', auth: {ssh_key_file: a}",
+            "1:68: `sources[0].git.auth.ssh_key_file` is for ssh, but the URL is not",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(git(text), expected);
+    }
+}
+
+#[test]
+fn what_is_followed_and_who_asks_are_read() {
+    let git = |text: &str| {
+        let settings = read(&format!("sources: [{{name: a, git: {{{text}}}}}]")).unwrap();
+        match settings.sources.into_iter().next().unwrap().origin {
+            Origin::Git(git) => git,
+            Origin::Local(_) => unreachable!(),
+        }
+    };
+    let id = "0123456789abcdef0123456789abcdef01234567";
+    assert_eq!(git("url: /x, tag: 1.10").reference, GitRef::Tag("1.10".into()));
+    assert_eq!(git("url: /x, semver: '>=1.2, <2'").reference, GitRef::Semver(">=1.2, <2".into()));
+    assert_eq!(git(&format!("url: /x, commit: '{id}'")).reference, GitRef::Commit(id.into()));
+    assert_eq!(git("url: /x, rewrite: guard").rewrite, Rewrite::Guard);
+    let auth = |text: &str| git(text).auth;
+    assert_eq!(
+        auth("url: 'https://h/x', auth: {token_env: GIT_TOKEN}"),
+        Some(GitAuth::TokenEnv("GIT_TOKEN".into()))
+    );
+    assert_eq!(
+        auth("url: 'http://127.0.0.1:80/x', auth: {token_file: ~/t}"),
+        Some(GitAuth::TokenFile("/home/me/t".into()))
+    );
+    assert_eq!(
+        auth("url: 'git@h:x', auth: {ssh_key_file: k/id}"),
+        Some(GitAuth::SshKeyFile("/srv/team/k/id".into()))
+    );
 }
 
 #[test]

@@ -109,6 +109,11 @@ pub trait Source: Send + 'static {
     /// Waits for the next hint; for ever where there are none. Cancel safe.
     fn hint(&mut self) -> impl Future<Output = Hint> + Send;
 
+    /// Takes note that nothing follows it any more: what was kept for it alone may go.
+    fn forget(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// Whether somebody is in the middle of a larger change (git holds its index lock, younger than 5 s).
     fn is_busy(&self) -> bool {
         false
@@ -122,7 +127,7 @@ pub trait Source: Send + 'static {
 
 /// A source of any kind, as the service has them.
 pub enum AnySource {
-    /// A branch of a git repository.
+    /// A ref of a git repository.
     Git(Box<git::GitSource>),
     /// A directory of this machine.
     Local(Box<local::LocalSource>),
@@ -147,6 +152,13 @@ impl Source for AnySource {
         match self {
             Self::Git(source) => source.hint().await,
             Self::Local(source) => source.hint().await,
+        }
+    }
+
+    async fn forget(&mut self) {
+        match self {
+            Self::Git(source) => source.forget().await,
+            Self::Local(source) => source.forget().await,
         }
     }
 

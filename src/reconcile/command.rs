@@ -202,6 +202,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return Err(failed(&error));
         }
         self.core.store.remove_source(&name, now).await.map_err(|error| failed(&error))?;
+        // Where it is being looked at, what is left is removed with the next sweep.
+        if let Some(source) = &mut self.source {
+            source.forget().await;
+        }
         self.core.board.remove_units(units.values().map(|unit| &unit.record.id));
         self.core.board.remove_source(&name);
         tracing::info!("source {name}: {why}");

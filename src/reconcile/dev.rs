@@ -172,7 +172,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let order = PassOrder { dry: is_suspended, ..PassOrder::new(cause, Look::Full) };
         match &mut self.looking {
             Some(looking) => (looking.order, looking.reply) = (order, reply),
-            None if is_suspended => self.answer(reply, Ok(Report::default())),
+            None if is_suspended => self.answer(reply, Ok(Report::default()), Awaited::Nothing),
             None => self.queue.push_front((order, reply)),
         }
     }

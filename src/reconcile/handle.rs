@@ -76,6 +76,8 @@ pub struct Reconcile {
     pub force: bool,
     /// Remove units whatever the removal guard says.
     pub allow_removals: bool,
+    /// Deploy a rewritten branch whatever the rewrite guard says.
+    pub allow_rewrite: bool,
 }
 
 /// What a command is about.
@@ -339,6 +341,7 @@ impl<T: Target> Handle<T> {
         let order = PassOrder {
             force: options.force,
             allow_removals: options.allow_removals,
+            allow_rewrite: options.allow_rewrite,
             unit: subject.unit().map(|unit| Arc::clone(&unit.key)),
             awaited: subject.awaited(),
             ..PassOrder::new(Cause::new(TriggerKind::Command, "reconcile"), look)

@@ -81,6 +81,8 @@ pub struct PassOrder {
     pub force: bool,
     /// Remove units whatever the removal guard says.
     pub allow_removals: bool,
+    /// Deploy a rewritten branch whatever the rewrite guard says.
+    pub allow_rewrite: bool,
     /// Whose steps are waited for by whoever asked.
     pub awaited: Awaited,
 }
@@ -114,8 +116,16 @@ impl PassOrder {
     /// A pass that only follows its source.
     #[must_use]
     pub fn new(cause: Cause, look: Look) -> Self {
-        let awaited = Awaited::default();
-        Self { cause, look, dry: false, unit: None, force: false, allow_removals: false, awaited }
+        Self {
+            cause,
+            look,
+            dry: false,
+            unit: None,
+            force: false,
+            allow_removals: false,
+            allow_rewrite: false,
+            awaited: Awaited::default(),
+        }
     }
 }
 

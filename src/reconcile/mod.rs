@@ -16,6 +16,7 @@ mod dev;
 mod outcome;
 mod pass;
 mod perform;
+mod rewrite;
 mod source_loop;
 mod status;
 mod trouble;

@@ -355,7 +355,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let mut moved = false;
         // In dev mode they speak of the repository, which is looked at apart.
         if self.record.dev.is_none() {
-            moved = revisions.seen != self.revision;
+            // What a guard held back was seen before.
+            moved = revisions.attempted != self.revision;
             (revisions.seen, revisions.attempted) = (self.revision.clone(), self.revision.clone());
         }
         if let Some(revision) = self.revision.clone().filter(|_| moved) {

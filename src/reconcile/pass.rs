@@ -63,6 +63,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let observed = looked.is_some();
         if let Some((observation, took)) = looked {
             phases.push(("observe", took));
+            if self.is_guarded(order, &observation) {
+                return Err(self.stall_on_rewrite(order, observation).await);
+            }
             let began = Instant::now();
             self.take_in(observation).await?;
             phases.push(("hash", began.elapsed()));

@@ -233,7 +233,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     if !order.dry {
                         self.window.close();
                     }
-                    let deployed = self.record.revisions.deployed.clone();
+                    let deployed = self.guarded_revision();
                     let future = Box::pin(async move {
                         let began = Instant::now();
                         let looked = source.observe(ask, deployed).await;

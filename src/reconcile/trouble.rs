@@ -32,13 +32,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         // It comes back when the directory does, but nobody but a person can bring it.
         let is_gone = self.record.dev.is_some() && error.reason.starts_with("Root");
         let conditions = &mut self.record.conditions;
-        let changed = conditions.set(now, ConditionType::Ready, ConditionStatus::False, error.reason, &why);
+        let mut changed =
+            conditions.set(now, ConditionType::Ready, ConditionStatus::False, error.reason, &why);
         let other = if error.stalled || is_gone {
             (ConditionType::Stalled, ConditionType::Reconciling)
         } else {
             (ConditionType::Reconciling, ConditionType::Stalled)
         };
-        conditions.set(now, other.0, ConditionStatus::True, error.reason, &why);
+        // What was to be tried again may need a person now, for the same reason.
+        changed |= conditions.set(now, other.0, ConditionStatus::True, error.reason, &why);
         conditions.clear(other.1);
         if changed {
             self.tell_source_failed(&why).await;
@@ -68,7 +70,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         Refusal::new(RefusalKind::Conflict, why).hint(format!("kindling reconcile {name} --allow-removals"))
     }
 
-    async fn tell_source_failed(&mut self, why: &str) {
+    pub(super) async fn tell_source_failed(&mut self, why: &str) {
         let event = Event {
             at: self.core.now(),
             kind: EventType::SourceFailed,

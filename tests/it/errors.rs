@@ -135,11 +135,11 @@ fn sources() {
     /srv/kindling.yaml:4:11: `sources[1].name` in line 4 is also the name of the source in line 2
     /srv/kindling.yaml:5:12: `sources[1].local`: the field `path` is missing
     "#);
-    insta::assert_snapshot!(configuration("sources:\n  - name: my jobs\n    git: {url: 'git@git.example.org:x', branch: refs/heads/main, poll_interval: 10ms}\n  - local: tasks\n"), @r#"
+    insta::assert_snapshot!(configuration("sources:\n  - name: my jobs\n    git: {url: 'git://git.example.org/x', branch: refs/heads/main, poll_interval: 10ms}\n  - local: tasks\n"), @r#"
     /srv/kindling.yaml:2:11: `sources[0].name` is not a name: only ASCII letters, digits, `-`, `_` and `.` are allowed
-    /srv/kindling.yaml:3:16: `sources[0].git.url` is reached over ssh, which is not supported; use https, http, file or an absolute path
-    /srv/kindling.yaml:3:49: `sources[0].git.branch` must be the short name, without `refs/heads/`
-    /srv/kindling.yaml:3:81: `sources[0].git.poll_interval` must be at least `1s`
+    /srv/kindling.yaml:3:16: `sources[0].git.url` must be a URL with https, http, ssh or file, `user@host:path` for ssh, or an absolute path
+    /srv/kindling.yaml:3:51: `sources[0].git.branch` must be the short name, without `refs/heads/`
+    /srv/kindling.yaml:3:83: `sources[0].git.poll_interval` must be at least `1s`
     /srv/kindling.yaml:4:5: `sources[1]`: the field `name` is missing
     /srv/kindling.yaml:4:12: `sources[1].local` must be a map, not text
     "#);

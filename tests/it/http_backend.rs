@@ -18,6 +18,10 @@ use crate::repo;
 pub enum Answer {
     /// What git says.
     Git,
+    /// What git says to those who know only the first version of its protocol.
+    OldGit,
+    /// What git said to the same request the first time.
+    Remembered,
     /// This status and nothing else.
     Status(u16),
     /// A redirect to this URL.
@@ -40,6 +44,16 @@ pub struct Request {
     headers: HashMap<String, String>,
 }
 
+impl Request {
+    /// A header by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
+/// Method and target, and the body.
+type Question = (String, Vec<u8>);
+
 type Rule = Box<dyn Fn(&Request) -> Answer + Send + Sync>;
 
 /// The server; ends when dropped.
@@ -52,6 +66,7 @@ struct Shared {
     address: SocketAddr,
     root: PathBuf,
     rule: Rule,
+    memory: Mutex<HashMap<Question, Arc<[u8]>>>,
     requests: AtomicUsize,
     connections: Mutex<Vec<TcpStream>>,
     accepted: AtomicUsize,
@@ -72,6 +87,7 @@ impl HttpRemote {
             address: listener.local_addr().unwrap(),
             root: root.to_owned(),
             rule: Box::new(rule),
+            memory: Mutex::default(),
             requests: AtomicUsize::new(0),
             connections: Mutex::default(),
             accepted: AtomicUsize::new(0),
@@ -117,6 +133,16 @@ impl Drop for HttpRemote {
 }
 
 impl Shared {
+    fn remembered(&self, request: &Request, body: Vec<u8>) -> Arc<[u8]> {
+        let key = (format!("{} {}", request.method, request.target), body);
+        if let Some(answer) = self.memory.lock().unwrap().get(&key) {
+            return Arc::clone(answer);
+        }
+        let answer: Arc<[u8]> = whole(&backend(&self.root, request, &key.1)).into();
+        self.memory.lock().unwrap().insert(key, Arc::clone(&answer));
+        answer
+    }
+
     /// Waits; `true` once the server is to end.
     fn pause(&self, time: Duration) -> bool {
         let stopped = self.stopped.lock().unwrap();
@@ -147,6 +173,12 @@ fn converse(shared: &Shared, mut stream: &TcpStream) -> std::io::Result<()> {
         let body = read_body(&mut reader, &request)?;
         match (shared.rule)(&request) {
             Answer::Git => stream.write_all(&whole(&backend(&shared.root, &request, &body)))?,
+            Answer::Remembered => stream.write_all(&shared.remembered(&request, body))?,
+            Answer::OldGit => {
+                let mut request = request;
+                request.headers.remove("git-protocol");
+                stream.write_all(&whole(&backend(&shared.root, &request, &body)))?;
+            }
             Answer::Status(status) => stream.write_all(&status_only(status, ""))?,
             Answer::Redirect(to) => stream.write_all(&status_only(302, &format!("Location: {to}\r\n")))?,
             Answer::Hang => {

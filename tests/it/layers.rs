@@ -14,7 +14,7 @@ use self::source::{PathAt, code, functions, paths, without_tests};
 const ADAPTERS: [&str; 3] = ["observe", "act", "record"];
 
 /// External crates and the modules that may use them.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: [(&str, &[&str]); 16] = [
     ("axum", &["api"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
@@ -24,6 +24,7 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("jiff", &["model", "support"]),
     ("notify", &["observe"]),
     ("reqwest", &["observe", "act", "cli"]),
+    ("semver", &["config", "observe"]),
     ("serde_saphyr", &["config"]),
     ("sha2", &["plan", "api"]),
     ("sqlx", &["record"]),

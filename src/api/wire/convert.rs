@@ -92,21 +92,26 @@ impl From<&Problem> for ProblemView {
 impl From<&SourceRecord> for SourceView {
     fn from(source: &SourceRecord) -> Self {
         let SourceSpec { name, origin, .. } = &source.spec;
-        let (location, branch, path) = match origin {
-            Origin::Git(git) => {
-                let branch = match &git.reference {
-                    GitRef::Branch(branch) => Some(branch.clone()),
-                    GitRef::Head | GitRef::Tag(_) | GitRef::Semver(_) | GitRef::Commit(_) => None,
-                };
-                (git.url.clone(), branch, Some(git.path.to_string()))
-            }
-            Origin::Local(local) => (local.path.display().to_string(), None, None),
+        let (location, reference, path) = match origin {
+            Origin::Git(git) => (git.url.clone(), git.reference.clone(), Some(git.path.to_string())),
+            Origin::Local(local) => (local.path.display().to_string(), GitRef::Head, None),
         };
+        let (mut branch, mut tag, mut semver, mut commit) = (None, None, None, None);
+        match reference {
+            GitRef::Head => {}
+            GitRef::Branch(name) => branch = Some(name),
+            GitRef::Tag(name) => tag = Some(name),
+            GitRef::Semver(range) => semver = Some(range),
+            GitRef::Commit(id) => commit = Some(id),
+        }
         Self {
             name: name.to_string(),
             kind: origin.kind().into(),
             location,
             branch,
+            tag,
+            semver,
+            commit,
             path,
             declared: match source.declared {
                 Declared::File => "file".into(),

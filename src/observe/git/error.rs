@@ -6,17 +6,22 @@ use std::path::PathBuf;
 
 use gix::ObjectId;
 use reqwest::StatusCode;
+use semver::VersionReq;
 
 use super::http::WireFault;
 use super::job::JobError;
+use super::ssh::HostKey;
 use crate::model::path::RelPath;
 use crate::observe::ObserveError;
 
 /// The word for a repository of our own that cannot be used.
 pub(super) const STORE_DAMAGED: &str = "StoreDamaged";
 
-/// Most branches that are named when one is missing.
-const FEW_BRANCHES: usize = 10;
+/// The word for a remote that does not take our credentials, or wants some.
+pub(super) const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
+
+/// Most branches or tags that are named when one is missing.
+const FEW_NAMES: usize = 10;
 
 /// Longest text that is passed on, in bytes; a line of git's protocol may have 65,516.
 const LONGEST_TEXT: usize = 1000;
@@ -26,8 +31,10 @@ const LONGEST_TEXT: usize = 1000;
 pub(super) enum Trouble {
     /// The remote has no ref at all.
     Empty,
-    /// The remote has refs, but not this branch.
-    BranchMissing { branch: String, there: Vec<String> },
+    /// The remote has refs, but not what is followed: the reason word, what that is, and the names that are there.
+    RefMissing { reason: &'static str, what: String, there: Vec<String> },
+    /// The commit is not at the remote, or is on none of its branches and tags and the server does not give it out.
+    CommitMissing(ObjectId),
     /// The commit has no directory at the source's path.
     PathMissing { commit: ObjectId, path: RelPath },
     /// Nobody answers there, or no repository does.
@@ -36,8 +43,14 @@ pub(super) enum Trouble {
     Fetch(String),
     /// The deadline passed.
     TimedOut,
-    /// The server wants credentials.
-    Refused(StatusCode),
+    /// The server wants credentials, or does not take ours; how it says so.
+    Refused { how: String, asked: bool },
+    /// A configured secret is not there, named by where it should be.
+    CredentialMissing(String),
+    /// The host key of an ssh server is not known.
+    HostKeyUnknown(Box<HostKey>),
+    /// The host key of an ssh server is not the one that is known.
+    HostKeyChanged(Box<HostKey>),
     /// The server points to another place.
     Redirect(String),
     /// Our own repository is unusable.
@@ -57,6 +70,22 @@ impl Trouble {
     /// Our own repository lacks an object that it must have.
     pub(super) fn lacks(what: &str, id: ObjectId) -> Self {
         Self::StoreDamaged(format!("the {what} {id} is missing"))
+    }
+
+    /// The remote does not have the branch.
+    pub(super) fn branch_missing(branch: &str, there: Vec<String>) -> Self {
+        Self::RefMissing { reason: "BranchMissing", what: format!("branch `{branch}`"), there }
+    }
+
+    /// The remote does not have the tag.
+    pub(super) fn tag_missing(tag: &str, there: Vec<String>) -> Self {
+        Self::RefMissing { reason: "TagMissing", what: format!("tag `{tag}`"), there }
+    }
+
+    /// No tag of the remote is a version in the range.
+    pub(super) fn version_missing(range: &VersionReq, there: Vec<String>) -> Self {
+        let what = format!("tag with a version in `{range}`");
+        Self::RefMissing { reason: "VersionMissing", what, there }
     }
 
     /// gix could not list or fetch.
@@ -79,9 +108,15 @@ impl Trouble {
         let stalled = |reason, message: String| ObserveError { stalled: true, ..error(reason, message) };
         match self {
             Self::Empty => error("RemoteEmpty", format!("{remote} has no commit yet")),
-            Self::BranchMissing { branch, there } => {
-                error("BranchMissing", format!("{remote} has no branch `{branch}`{}", listed(&there)))
+            Self::RefMissing { reason, what, there } => {
+                error(reason, format!("{remote} has no {what}{}", listed(&there)))
             }
+            Self::CommitMissing(id) => error(
+                "CommitMissing",
+                format!(
+                    "{remote} has no commit {id}, or has it on no branch and tag and does not give it out"
+                ),
+            ),
             Self::PathMissing { commit, path } => error(
                 "PathMissing",
                 format!("commit {} of {remote} has no directory `{path}`", commit.to_hex_with_len(8)),
@@ -89,10 +124,18 @@ impl Trouble {
             Self::Unreachable(why) => caused("RemoteUnreachable", format!("cannot reach {remote}"), why),
             Self::Fetch(why) => caused("FetchFailed", format!("cannot fetch {remote}"), why),
             Self::TimedOut => error("FetchTimedOut", format!("{remote} did not answer in time")),
-            Self::Refused(status) => stalled(
-                "AuthenticationFailed",
-                format!("{remote} wants credentials, or does not exist (HTTP status {})", status.as_u16()),
+            Self::Refused { how, asked: false } => error(
+                AUTHENTICATION_FAILED,
+                format!("{remote} wants credentials, or does not exist ({how}); configure `auth`"),
             ),
+            Self::Refused { how, asked: true } => {
+                error(AUTHENTICATION_FAILED, format!("{remote} refuses the credentials ({how})"))
+            }
+            Self::CredentialMissing(what) => {
+                stalled("CredentialMissing", format!("cannot log in to {remote}: {what}"))
+            }
+            Self::HostKeyUnknown(key) => stalled("HostKeyUnknown", key.unknown(remote)),
+            Self::HostKeyChanged(key) => stalled("HostKeyChanged", key.changed(remote)),
             Self::Redirect(to) => error(
                 "RedirectRefused",
                 format!(
@@ -115,7 +158,7 @@ impl From<WireFault> for Trouble {
     fn from(fault: WireFault) -> Self {
         match fault {
             WireFault::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
-                Self::Refused(status)
+                Self::Refused { how: format!("HTTP status {}", status.as_u16()), asked: false }
             }
             WireFault::Status(status) => Self::Unreachable(format!("it answers with HTTP status {status}")),
             WireFault::Unreachable(why) => Self::Unreachable(why),
@@ -138,7 +181,7 @@ impl From<JobError> for Trouble {
 fn listed(there: &[String]) -> String {
     match there.len() {
         0 => String::new(),
-        1..=FEW_BRANCHES => format!("; it has `{}`", there.join("`, `")),
+        1..=FEW_NAMES => format!("; it has `{}`", there.join("`, `")),
         many => format!("; it has {many} others"),
     }
 }
@@ -196,7 +239,7 @@ mod tests {
     fn names_branches_only_when_they_are_few() {
         let missing = |count: usize| {
             let there = (0..count).map(|n| format!("b{n}")).collect();
-            Trouble::BranchMissing { branch: "x".into(), there }.report(&"/r").message
+            Trouble::branch_missing("x", there).report(&"/r").message
         };
         assert_eq!(missing(0), "/r has no branch `x`");
         assert_eq!(missing(2), "/r has no branch `x`; it has `b0`, `b1`");
@@ -206,7 +249,7 @@ mod tests {
     #[test]
     fn a_server_cannot_write_to_the_terminal() {
         let there = vec!["\u{1b}[2J\n".to_owned(), "x".repeat(2 * LONGEST_TEXT)];
-        let said = Trouble::BranchMissing { branch: "b".into(), there }.report(&"/r").message;
+        let said = Trouble::branch_missing("b", there).report(&"/r").message;
         assert!(said.starts_with("/r has no branch `b`; it has `\\u{1b}[2J\\n`, `xxx"), "{said}");
         assert!(said.len() < LONGEST_TEXT + 10);
     }

@@ -16,6 +16,7 @@ use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::credential::Login;
 use super::error::chain;
 use super::job::Control;
 use super::remote::authority;
@@ -87,21 +88,33 @@ pub(super) struct Wire {
     runtime: Handle,
     control: Control,
     verdict: Verdict,
+    login: Option<Login>,
     base: Option<String>,
 }
 
 impl Wire {
     /// A connection whose faults go to `verdict`. `runtime` drives it.
-    pub(super) fn new(slots: HostSlots, runtime: Handle, control: Control, verdict: Verdict) -> Self {
-        Self { slots, runtime, control, verdict, base: None }
+    pub(super) fn new(
+        slots: HostSlots,
+        runtime: Handle,
+        control: Control,
+        verdict: Verdict,
+        login: Option<Login>,
+    ) -> Self {
+        Self { slots, runtime, control, verdict, login, base: None }
     }
 
-    fn request(&self, post: bool, url: Url, headers: HeaderMap) -> Result<RequestBuilder, io::Error> {
+    fn request(&self, post: bool, url: &Url, headers: HeaderMap) -> Result<RequestBuilder, io::Error> {
         let client = self
             .slots
             .client(url.scheme())
             .map_err(|error| self.verdict.record(WireFault::Unreachable(chain(&error))))?;
-        Ok(if post { client.post(url) } else { client.get(url) }.headers(headers))
+        let request = if post { client.post(url.clone()) } else { client.get(url.clone()) };
+        let request = request.headers(headers);
+        Ok(match &self.login {
+            Some(login) => login.add_to(request, url),
+            None => request,
+        })
     }
 
     fn send(&self, request: RequestBuilder) -> Result<Response, io::Error> {
@@ -128,7 +141,7 @@ impl Wire {
     /// Gets a page below the repository; `tail` is the part of the URL that a redirect must keep.
     fn get_page(&mut self, mut url: Url, tail: &str, headers: &HeaderMap) -> Result<Response, io::Error> {
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(self.request(false, url.clone(), headers.clone())?)?;
+            let response = self.send(self.request(false, &url, headers.clone())?)?;
             if !response.status().is_redirection() {
                 self.base = url.as_str().strip_suffix(tail).map(str::to_owned);
                 return self.check(response);
@@ -217,7 +230,8 @@ impl Http for Wire {
         headers: impl IntoIterator<Item = impl AsRef<str>>,
         _body: PostBodyDataKind,
     ) -> gix::Result<PostResponse<Headers, Body, Upload>> {
-        let request = self.request(true, parse(url)?, header_map(headers)).map_err(gix::Error::from_error)?;
+        let request =
+            self.request(true, &parse(url)?, header_map(headers)).map_err(gix::Error::from_error)?;
         let exchange = Exchange::new(self.clone(), Stage::Filling(request, Vec::new()));
         Ok(PostResponse {
             post_body: Upload(Arc::clone(&exchange)),

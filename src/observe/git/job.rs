@@ -47,6 +47,11 @@ impl Control {
         self.interrupted.load(Ordering::Relaxed)
     }
 
+    /// Cancelled once nobody waits for the thread any more, also because it is done.
+    pub(super) fn abandoned(&self) -> CancellationToken {
+        self.abandoned.clone()
+    }
+
     /// Moves the deadline to a later moment.
     pub(super) fn extend_to(&self, until: Instant) {
         self.until.send_if_modified(|now| {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::error::Trouble;
 use super::fetch::Fetch;
 use super::job::Control;
-use super::slots::HostSlots;
+use super::shared::Stores;
 use super::store::{self, Store};
 use super::tree::{Delta, Trees};
 use super::{Descent, Place, history};
@@ -25,8 +25,10 @@ pub(super) struct Request {
     pub(super) repo: Option<ThreadSafeRepository>,
     /// Whether our own repository is thrown away first.
     pub(super) reset: bool,
-    /// Where the branch was seen to be a moment ago.
+    /// Where the ref was seen to be a moment ago; for a tag this may be the tag's own object.
     pub(super) probed: Option<ObjectId>,
+    /// What another source fetched since this one asked.
+    pub(super) fetched: Option<ObjectId>,
     /// What was observed last: the commit, its directory at `path` and the number of paths there.
     pub(super) seen: Option<(ObjectId, ObjectId, usize)>,
     pub(super) deployed: Option<Revision>,
@@ -35,7 +37,7 @@ pub(super) struct Request {
     pub(super) shallow: bool,
     /// The deadline once the remote has answered.
     pub(super) until: Instant,
-    pub(super) slots: HostSlots,
+    pub(super) stores: Stores,
     pub(super) runtime: Handle,
 }
 
@@ -43,13 +45,17 @@ pub(super) struct Request {
 pub(super) struct Look {
     /// Our own repository, open; `None` where it was not needed.
     pub(super) repo: Option<ThreadSafeRepository>,
-    /// Where the branch is.
+    /// The commit that is followed.
     pub(super) commit: ObjectId,
     pub(super) finding: Finding,
     /// Whether the commit does not descend from the deployed one.
     pub(super) rewritten: bool,
+    /// Whether that is only so because our own repository has no history.
+    pub(super) lacks_history: bool,
     /// Whether something was fetched.
     pub(super) received: bool,
+    /// Where the ref was seen to be, if that leads to the commit.
+    pub(super) probed: Option<ObjectId>,
 }
 
 /// How the tree differs from the one that was observed last.
@@ -60,6 +66,14 @@ pub(super) enum Finding {
     Differs { root: ObjectId, delta: Delta },
     /// Nothing is known of an earlier one.
     Whole { root: ObjectId, tree: Tree },
+}
+
+impl Look {
+    /// Nothing is different, and nothing had to be opened to find that out.
+    pub(super) fn same(commit: ObjectId, rewritten: bool, probed: Option<ObjectId>) -> Self {
+        let (lacks_history, received) = (false, false);
+        Self { repo: None, commit, finding: Finding::Same, rewritten, lacks_history, received, probed }
+    }
 }
 
 impl Request {
@@ -74,34 +88,41 @@ impl Request {
         };
         let here = repo.to_thread_local();
         let have = store::live(&here)?;
-        let commit = self.commit(&here, have, control)?;
+        let commit = match self.fetched {
+            Some(commit) => commit,
+            None => self.commit(&here, have, control)?,
+        };
         let finding = self.finding(&here, commit, control)?;
         let rewritten = self.is_rewritten(&here, commit, control);
-        Ok(Look { repo: Some(repo), commit, finding, rewritten, received: have != Some(commit) })
+        let lacks_history = rewritten && self.lacks_history(&here);
+        let leads = |raw: &ObjectId| matches!(store::peel(&here, *raw), Ok(Some(at)) if at == commit);
+        let (received, probed) = (have != Some(commit), self.probed.filter(leads));
+        Ok(Look { repo: Some(repo), commit, finding, rewritten, lacks_history, received, probed })
     }
 
-    /// The commit that the branch is at, fetched unless it is here.
+    /// The commit that is followed, fetched unless it is here.
     fn commit(
         &self,
         repo: &Repository,
         have: Option<ObjectId>,
         control: &Control,
     ) -> Result<ObjectId, Trouble> {
-        if let Some(commit) = have
-            && self.probed == Some(commit)
+        if let (Some(commit), Some(raw)) = (have, self.place.pinned().or(self.probed))
+            && store::peel(repo, raw)? == Some(commit)
         {
             return Ok(commit);
         }
         let attempt = store::next_attempt();
         let fetch = Fetch {
             repo,
-            remote: &self.place.remote,
-            branch: self.place.branch.as_ref(),
+            store: &self.store,
+            place: &self.place,
             have,
             shallow: self.shallow && have.is_none(),
             until: self.until,
             attempt,
-            slots: &self.slots,
+            ssh_dir: self.stores.ssh_dir(),
+            slots: self.stores.slots(),
             runtime: &self.runtime,
             control,
         };
@@ -110,7 +131,7 @@ impl Request {
             // What is no commit is not built upon.
             tree_of(repo, commit)?;
             if !control.is_abandoned() {
-                self.store.settle(attempt);
+                self.store.settle(attempt, commit);
             }
         }
         Ok(commit)
@@ -133,6 +154,12 @@ impl Request {
             }
         }
         Ok(Finding::Whole { root, tree: trees().whole(root)? })
+    }
+
+    /// Whether the deployed commit is not here, and it was never asked for all that leads to the newest one.
+    fn lacks_history(&self, repo: &Repository) -> bool {
+        let old = self.deployed.as_ref().and_then(|old| ObjectId::from_hex(old.as_str().as_bytes()).ok());
+        old.is_some_and(|old| repo.is_shallow().unwrap_or(false) && !repo.has_object(old))
     }
 
     fn is_rewritten(&self, repo: &Repository, commit: ObjectId, control: &Control) -> bool {
@@ -176,7 +203,7 @@ fn tree_of(repo: &Repository, commit: ObjectId) -> Result<ObjectId, Trouble> {
     let found = repo.try_find_object(commit).map_err(|error| Trouble::damaged(&error))?;
     let found = found.ok_or_else(|| Trouble::lacks("commit", commit))?;
     if found.kind != Kind::Commit {
-        return Err(Trouble::Fetch(format!("the branch is at {commit}, which is no commit")));
+        return Err(Trouble::Fetch(format!("it leads to {commit}, which is no commit")));
     }
     CommitRefIter::from_bytes(&found.data, commit.kind()).tree_id().map_err(|error| Trouble::damaged(&error))
 }

@@ -1,46 +1,52 @@
-//! The observer of one branch of a git repository over file, http and https.
+//! The observer of one ref of a git repository over file, http, https and ssh.
 //!
-//! The branch is fetched into a bare repository of our own, and trees and contents are read out of its object
-//! database: there is no checkout. A poll that finds the ref where it was does nothing else. Everything that may
-//! block runs on a thread with a deadline; one that is late is abandoned, and nothing that it does afterwards is
-//! looked at. Never writes to the remote, never runs a hook, a filter or a credential helper, never leaves the host
-//! that is configured.
+//! The ref is fetched into a bare repository of our own, and trees and contents are read out of its object database:
+//! there is no checkout. Sources that follow the same share that repository and its fetches. A poll that finds the ref
+//! where it was does nothing else. Everything that may block runs on a thread with a deadline; one that is late is
+//! abandoned, and nothing that it does afterwards is looked at. Never writes to the remote, never runs a hook, a filter
+//! or a credential helper, never leaves the host that is configured.
 
+mod credential;
 mod error;
 mod fetch;
 mod history;
 mod http;
 mod job;
 mod look;
+mod pack;
 mod probe;
 mod read;
+mod reference;
 mod remote;
+mod shared;
 mod slots;
+mod ssh;
 mod store;
 mod tree;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use gix::refs::FullName;
-use gix::{ObjectId, ThreadSafeRepository};
+use gix::ObjectId;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
-use self::error::Trouble;
+use self::error::{AUTHENTICATION_FAILED, Trouble, chain};
 use self::look::{Finding, Look, Request};
 use self::probe::Probe;
+use self::reference::Followed;
 use self::remote::Remote;
-use self::store::Store;
+use self::shared::{Round, Shared};
 use super::{Ask, Hint, Observation, ObserveError, Reading, Sink, Source, Want};
+use crate::config::repository;
 use crate::model::path::RelPath;
-use crate::model::source::{GitOrigin, GitRef, Revision};
+use crate::model::source::{GitAuth, GitOrigin, Revision};
 use crate::model::tree::{Changes, Tree};
 
-pub use self::slots::{HostSlots, SLOTS_PER_HOST, install_tls};
+pub use self::shared::Stores;
+pub use self::slots::{SLOTS_PER_HOST, install_tls};
 
 /// How long one look at a remote may take (DESIGN 4).
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -48,54 +54,53 @@ pub const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the first fetch of a repository may take once the remote has answered (DESIGN 4).
 pub const CLONE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
+/// A remote that refuses us so often in a row needs a person: a server that is restarted refuses for a moment.
+const MOST_REFUSALS: u32 = 3;
+
 /// What a [`GitSource`] needs.
 #[derive(Clone, Debug)]
 pub struct GitOptions {
-    /// The branch.
+    /// What is followed.
     pub origin: GitOrigin,
-    /// The folder of the bare repository, inside the data directory; made when first used, for its owner only.
-    pub store: PathBuf,
+    /// Shared by all sources of the service.
+    pub stores: Stores,
     /// The deadline of a look at the remote; see [`FETCH_TIMEOUT`].
     pub fetch_timeout: Duration,
     /// The deadline of a first fetch; see [`CLONE_TIMEOUT`].
     pub clone_timeout: Duration,
-    /// Shared by all sources of the service.
-    pub slots: HostSlots,
 }
 
-/// One branch of a git repository.
+/// One ref of a git repository.
 #[derive(Debug)]
 pub struct GitSource {
     /// As it is configured, or why that is refused.
-    place: Result<Place, Refusal>,
+    place: Result<Follow, Refusal>,
     path: RelPath,
-    store: Store,
+    stores: Stores,
     fetch_timeout: Duration,
     clone_timeout: Duration,
-    slots: HostSlots,
-    /// Threads of this source that look at the remote and have not ended.
-    running: Arc<AtomicUsize>,
     /// Threads of this source that read files and have not ended.
     reading: Arc<AtomicUsize>,
     seen: Option<Seen>,
-    /// Our own repository, opened. Replaced after each fetch: one handle has room for a limited number of packs.
-    repo: Option<ThreadSafeRepository>,
-    /// Whether `repo` saw a fetch.
-    is_used: bool,
     /// The last answer to whether a commit descends from the deployed one.
     descent: Option<Descent>,
-    /// The first fetch is to bring the whole history: one without it failed.
-    needs_history: bool,
-    /// Our own repository lacks something: fetch everything again.
-    is_damaged: bool,
-    /// The commit for which that was done last.
-    mended: Option<ObjectId>,
+    /// How often in a row the remote refused us.
+    refusals: u32,
 }
 
+/// What is followed, and our own repository that it is fetched into.
+#[derive(Clone, Debug)]
+struct Follow {
+    place: Place,
+    shared: Arc<Shared>,
+}
+
+/// What is followed, where, and as whom.
 #[derive(Clone, Debug)]
 struct Place {
     remote: Remote,
-    branch: Option<FullName>,
+    followed: Followed,
+    auth: Option<GitAuth>,
 }
 
 #[derive(Clone, Debug)]
@@ -120,110 +125,180 @@ struct Descent {
 }
 
 impl GitSource {
-    /// Takes note of the branch. Nothing is touched and nothing fails before the first observation.
+    /// Takes note of what is followed. Nothing is touched and nothing fails before the first observation.
     #[must_use]
     pub fn open(options: GitOptions) -> Self {
-        let GitOptions { origin, store, fetch_timeout, clone_timeout, slots } = options;
+        let GitOptions { origin, stores, fetch_timeout, clone_timeout } = options;
+        let follow = |place: Place| Follow { shared: stores.open(&place), place };
         Self {
-            place: Place::parse(&origin),
+            place: Place::parse(&origin).map(follow),
             path: origin.path,
-            store: Store::at(store),
+            stores,
             fetch_timeout,
             clone_timeout,
-            slots,
-            running: Arc::default(),
             reading: Arc::default(),
             seen: None,
-            repo: None,
-            is_used: false,
             descent: None,
-            needs_history: false,
-            is_damaged: false,
-            mended: None,
+            refusals: 0,
         }
     }
 
-    /// Finds out where the branch is, and what is different there.
-    async fn look(&mut self, place: &Place, deployed: Option<&Revision>) -> Result<Look, Trouble> {
-        let until = Instant::now() + self.fetch_timeout;
-        let probed = self.probe(place, until).await?;
-        if let (Some(at), Some(seen)) = (probed, &self.seen)
+    /// Finds out where the ref is, and what is different there.
+    async fn look(&self, follow: &Follow, deployed: Option<&Revision>) -> Result<Look, Trouble> {
+        let Follow { place, shared } = follow;
+        let (asked, until) = (Instant::now(), Instant::now() + self.fetch_timeout);
+        let probed = self.probe(follow, until).await?;
+        let (at, is_damaged) = {
+            let notes = shared.notes();
+            let led = notes.probed.filter(|(raw, _)| Some(*raw) == probed).map(|(_, commit)| commit);
+            (place.pinned().or(led).or(probed), notes.is_damaged)
+        };
+        if let (Some(at), Some(seen)) = (at, &self.seen)
             && at == seen.commit
-            && !self.is_damaged
+            && !is_damaged
             && let Some(rewritten) = self.known_descent(at, deployed)
         {
             // Not needed before the next commit, and a thousand sources would each keep one.
-            self.repo = None;
-            return Ok(Look { repo: None, commit: at, finding: Finding::Same, rewritten, received: false });
+            shared.notes().repo = None;
+            return Ok(Look::same(at, rewritten, probed));
         }
-        let mend = self.is_damaged;
-        match self.attempt(place, deployed, probed, mend, until).await {
+        // Whoever comes while another source fetches the same waits for it, the first fetch included.
+        let patience = if shared.store.was_fetched() { until } else { asked + self.clone_timeout };
+        let mut last = timeout_at(patience, shared.gate.lock()).await.map_err(|_| Trouble::TimedOut)?;
+        let fetched = last.filter(|round| round.begun >= asked && !is_damaged).map(|round| round.commit);
+        let begun = Instant::now();
+        let until = begun + self.fetch_timeout;
+        let mend = shared.notes().is_damaged;
+        let order = Order { deployed, probed, fetched, reset: mend };
+        let looked = match self.attempt(follow, order, until).await {
             Err(Trouble::StoreDamaged(why)) if !mend => {
                 tracing::warn!(remote = %place.remote, why, "the local copy is damaged and fetched again");
-                self.is_damaged = true;
-                let until = Instant::now() + self.fetch_timeout;
-                self.attempt(place, deployed, None, true, until).await
+                shared.notes().is_damaged = true;
+                self.again(follow, deployed).await
+            }
+            Ok(look) if look.lacks_history && !shared.notes().needs_history => {
+                shared.notes().needs_history = true;
+                self.again(follow, deployed).await
             }
             done => done,
+        };
+        if let (Ok(look), None) = (&looked, fetched) {
+            *last = Some(Round { begun, commit: look.commit });
         }
+        looked
     }
 
-    /// Reads the ref of a repository on this machine; `None` where only a fetch can tell.
-    async fn probe(&self, place: &Place, until: Instant) -> Result<Option<ObjectId>, Trouble> {
+    /// Throws our own repository away and fetches everything again.
+    async fn again(&self, follow: &Follow, deployed: Option<&Revision>) -> Result<Look, Trouble> {
+        let order = Order { deployed, probed: None, fetched: None, reset: true };
+        self.attempt(follow, order, Instant::now() + self.fetch_timeout).await
+    }
+
+    /// Reads the ref of a repository on this machine; `None` where only a fetch can tell, or nothing needs to.
+    async fn probe(&self, follow: &Follow, until: Instant) -> Result<Option<ObjectId>, Trouble> {
+        let Follow { place, shared } = follow;
         let Remote::File(path) = &place.remote else { return Ok(None) };
-        let (path, branch) = (path.clone(), place.branch.clone());
-        match job::run(&self.running, until, move |_| probe::look(&path, branch.as_ref())).await? {
-            Probe::At(commit) => Ok(Some(commit)),
+        if place.pinned().is_some() {
+            return Ok(None);
+        }
+        let (path, followed) = (path.clone(), place.followed.clone());
+        match job::run(&shared.running, until, move |_| probe::look(&path, &followed)).await? {
+            Probe::At(id) => Ok(Some(id)),
             Probe::Unsure => Ok(None),
             Probe::Gone => Err(Trouble::Unreachable("there is nothing at the path".to_owned())),
         }
     }
 
     /// Fetches where that is needed and reads what is different.
-    async fn attempt(
-        &mut self,
-        place: &Place,
-        deployed: Option<&Revision>,
-        probed: Option<ObjectId>,
-        reset: bool,
-        until: Instant,
-    ) -> Result<Look, Trouble> {
+    async fn attempt(&self, follow: &Follow, order: Order<'_>, until: Instant) -> Result<Look, Trouble> {
+        let Follow { place, shared } = follow;
+        let Order { deployed, probed, fetched, reset } = order;
         let host = place.remote.host();
-        let _slot = timeout_at(until, self.slots.acquire(&host)).await.map_err(|_| Trouble::TimedOut)?;
-        let repo = self.repo.take().filter(|_| !self.is_used && !reset);
-        let is_new = reset || (self.seen.is_none() && !self.store.was_fetched());
+        let _slot = match fetched {
+            Some(_) => None,
+            None => {
+                let slot = self.stores.slots().acquire(&host);
+                timeout_at(until, slot).await.map_err(|_| Trouble::TimedOut)?
+            }
+        };
+        let is_new = reset || (self.seen.is_none() && !shared.store.was_fetched());
+        let (repo, needs_history) = {
+            let mut notes = shared.notes();
+            let is_fresh = (!notes.is_used || fetched.is_some()) && !reset;
+            (notes.repo.take().filter(|_| is_fresh), notes.needs_history)
+        };
         let request = Request {
             place: place.clone(),
             path: self.path.clone(),
-            store: self.store.clone(),
+            store: shared.store.clone(),
             repo,
             reset,
             probed,
+            fetched,
             seen: self.seen.as_ref().map(|seen| (seen.commit, seen.root, seen.tree.len())),
             deployed: deployed.cloned(),
             known_descent: self.descent.clone(),
-            shallow: deployed.is_none() && !self.needs_history,
+            shallow: deployed.is_none() && !needs_history,
             until: if is_new { Instant::now() + self.clone_timeout } else { until },
-            slots: self.slots.clone(),
+            stores: self.stores.clone(),
             runtime: Handle::current(),
         };
-        let look = job::run(&self.running, until, move |control| request.run(control)).await?;
+        let look = job::run(&shared.running, until, move |control| request.run(control)).await?;
+        let mut notes = shared.notes();
         if is_new && let Err(Trouble::Fetch(why)) = &look {
             // A server that knows no depth is asked for everything. Nothing that is there is worth keeping.
-            self.needs_history |= why.contains("shallow");
-            self.is_damaged = true;
+            notes.needs_history |= why.contains("shallow");
+            notes.is_damaged = true;
         }
-        if reset && let Ok(look) = &look {
-            (self.is_damaged, self.mended) = (false, Some(look.commit));
+        if let Ok(look) = &look {
+            if reset {
+                (notes.is_damaged, notes.mended) = (false, Some(look.commit));
+            }
+            if look.probed.is_some() {
+                notes.probed = look.probed.map(|raw| (raw, look.commit));
+            }
         }
         look
     }
 
+    /// Puts the packs of many fetches together, beside everything else.
+    fn tidy(&self, shared: &Arc<Shared>) {
+        if !pack::is_due(&shared.store) {
+            return;
+        }
+        let (shared, until) = (Arc::clone(shared), Instant::now() + self.clone_timeout);
+        tokio::spawn(async move {
+            let _fetching = shared.gate.lock().await;
+            let store = shared.store.clone();
+            let work = move |control: &job::Control| pack::consolidate(&store, control);
+            let old = match job::run(&shared.running, until, work).await.map_err(Trouble::from) {
+                Ok(Ok(old)) => old,
+                Ok(Err(trouble)) | Err(trouble) => {
+                    let error = trouble.report(&shared.store.path().display());
+                    tracing::warn!("packs were not put together: {}", chain(&error));
+                    return;
+                }
+            };
+            // Whoever reads now has the old packs open; opened anew there is one in their place.
+            // While somebody reads for long, both stay until the next time.
+            let Ok(_reading) = shared.packs.try_write() else { return };
+            shared.notes().repo = None;
+            pack::remove(&old);
+            tracing::debug!(count = old.len(), "packs were put together");
+        });
+    }
+
     /// Takes over what was found.
     fn accept(&mut self, look: Look, ask: Ask, deployed: Option<&Revision>) -> Observation {
-        let Look { repo, commit, finding, rewritten, received } = look;
-        if repo.is_some() {
-            (self.repo, self.is_used) = (repo, received);
+        let Look { repo, commit, finding, rewritten, received, .. } = look;
+        if let (Some(repo), Ok(Follow { shared, .. })) = (repo, &self.place) {
+            {
+                let mut notes = shared.notes();
+                (notes.repo, notes.is_used) = (Some(repo), received);
+            }
+            if received {
+                self.tidy(shared);
+            }
         }
         let mut changes = Changes::none();
         match (finding, &mut self.seen) {
@@ -256,61 +331,85 @@ impl GitSource {
     }
 }
 
+/// What an attempt is to bring.
+struct Order<'a> {
+    deployed: Option<&'a Revision>,
+    /// Where the ref was seen to be a moment ago.
+    probed: Option<ObjectId>,
+    /// What another source fetched since this one asked.
+    fetched: Option<ObjectId>,
+    /// Whether our own repository is thrown away first.
+    reset: bool,
+}
+
 impl Place {
     fn parse(origin: &GitOrigin) -> Result<Self, Refusal> {
         let remote = Remote::parse(&origin.url)
             .map_err(|bad| Refusal { reason: "BadUrl", message: bad.to_string() })?;
-        let branch = match &origin.reference {
-            GitRef::Head => None,
-            GitRef::Tag(_) | GitRef::Semver(_) | GitRef::Commit(_) => {
-                return Err(Refusal { reason: "BadBranch", message: "only branches are followed".into() });
-            }
-            GitRef::Branch(branch) => Some(full_name(branch).ok_or_else(|| Refusal {
-                reason: "BadBranch",
-                message: format!("`{}` is no name of a branch", branch.escape_debug()),
-            })?),
-        };
-        Ok(Self { remote, branch })
+        let followed =
+            Followed::parse(&origin.reference).map_err(|(reason, message)| Refusal { reason, message })?;
+        if let Some(why) = origin.auth.as_ref().and_then(|auth| repository::mismatch(auth, &origin.url)) {
+            let message = format!("the credential for {remote} {why}");
+            return Err(Refusal { reason: "BadCredential", message });
+        }
+        Ok(Self { remote, followed, auth: origin.auth.clone() })
     }
-}
 
-/// The ref of a branch; `None` if git would not accept the name.
-fn full_name(branch: &str) -> Option<FullName> {
-    if branch.starts_with('-') {
-        return None;
+    /// The commit, where it can never be another one.
+    fn pinned(&self) -> Option<ObjectId> {
+        match self.followed {
+            Followed::Commit(id) => Some(id),
+            Followed::Head | Followed::Ref(_) | Followed::Highest(_) => None,
+        }
     }
-    FullName::try_from(format!("refs/heads/{branch}")).ok()
 }
 
 impl Source for GitSource {
     async fn observe(&mut self, ask: Ask, deployed: Option<Revision>) -> Result<Observation, ObserveError> {
-        let place = self.place.clone().map_err(|Refusal { reason, message }| ObserveError {
+        let follow = self.place.clone().map_err(|Refusal { reason, message }| ObserveError {
             reason,
             message,
             stalled: true,
             source: None,
         })?;
-        match self.look(&place, deployed.as_ref()).await {
-            Ok(look) => Ok(self.accept(look, ask, deployed.as_ref())),
-            Err(trouble) => Err(trouble.report(&place.remote)),
+        let looked = self.look(&follow, deployed.as_ref()).await;
+        let mut error = match looked {
+            Ok(look) => {
+                self.refusals = 0;
+                return Ok(self.accept(look, ask, deployed.as_ref()));
+            }
+            Err(trouble) => trouble.report(&follow.place.remote),
+        };
+        if error.reason == AUTHENTICATION_FAILED {
+            self.refusals = self.refusals.saturating_add(1);
+            error.stalled = self.refusals >= MOST_REFUSALS;
+        } else {
+            self.refusals = 0;
         }
+        Err(error)
     }
 
     async fn read(&mut self, wants: Vec<Want>, sink: Sink) -> Result<Vec<Reading>, ObserveError> {
-        let Some(seen) = &self.seen else { return Ok(read::nothing(wants)) };
+        let (Some(seen), Ok(Follow { shared, .. })) = (&self.seen, &self.place) else {
+            return Ok(read::nothing(wants));
+        };
         let with_nodes = |want: Want| {
             let node = seen.tree.get(&want.path).copied();
             (want, node)
         };
         let wants: Vec<_> = wants.into_iter().map(with_nodes).collect();
-        let (repo, store) = (self.repo.clone(), self.store.clone());
+        let until = Instant::now() + self.clone_timeout;
+        // Kept by the thread, which may be late.
+        let held = Arc::clone(&shared.packs).read_owned().await;
+        let (repo, store) = (shared.notes().repo.clone(), shared.store.clone());
         let work = move |control: &job::Control| {
             let repo = repo.map_or_else(|| store.open(), Ok)?;
             let read = read::read(&repo.to_thread_local(), wants, &sink, || control.is_abandoned());
+            drop(held);
             Ok::<_, Trouble>((repo, read))
         };
-        let until = Instant::now() + self.clone_timeout;
         let done = job::run(&self.reading, until, work).await.map_err(Trouble::from).and_then(|done| done);
+        let mut notes = shared.notes();
         let shown = self.shown();
         let failed = |message: &str, source| ObserveError {
             reason: "ReadFailed",
@@ -321,14 +420,13 @@ impl Source for GitSource {
         match done {
             Ok((repo, Ok(readings))) => {
                 // Once for a commit: an object that the remote itself lacks would be missing again.
-                self.is_damaged |=
-                    readings.damaged && self.mended != self.seen.as_ref().map(|seen| seen.commit);
-                self.repo = Some(repo);
+                notes.is_damaged |= readings.damaged && notes.mended != Some(seen.commit);
+                notes.repo = Some(repo);
                 Ok(readings.all)
             }
             Ok((_, Err(error))) => Err(failed("cannot keep what was read from", Box::new(error))),
             Err(trouble) => {
-                self.is_damaged |= matches!(trouble, Trouble::StoreDamaged(_));
+                notes.is_damaged |= matches!(trouble, Trouble::StoreDamaged(_));
                 Err(failed("cannot read from the copy of", Box::new(trouble.report(&shown))))
             }
         }
@@ -337,10 +435,20 @@ impl Source for GitSource {
     fn hint(&mut self) -> impl Future<Output = Hint> + Send {
         std::future::pending()
     }
+
+    async fn forget(&mut self) {
+        let gone = Refusal { reason: "Forgotten", message: "it is followed no more".to_owned() };
+        let Ok(Follow { shared, .. }) = std::mem::replace(&mut self.place, Err(gone)) else { return };
+        let stores = self.stores.clone();
+        let removed = tokio::task::spawn_blocking(move || stores.give_back(shared)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!("what was fetched for a source that is gone stays: {error}");
+        }
+    }
 }
 
 impl GitSource {
     fn shown(&self) -> String {
-        self.place.as_ref().map_or_else(|_| String::new(), |place| place.remote.to_string())
+        self.place.as_ref().map_or_else(|_| String::new(), |follow| follow.place.remote.to_string())
     }
 }

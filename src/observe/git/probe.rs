@@ -3,9 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use gix::bstr::{BStr, ByteSlice};
 use gix::refs::file::Store;
 use gix::refs::{FullName, Target};
 use gix::{ObjectId, hash};
+use semver::VersionReq;
+
+use super::reference::{Followed, TAGS, highest};
 
 /// Links between refs that are followed; git follows five as well.
 const MAX_LINKS: usize = 5;
@@ -13,7 +17,7 @@ const MAX_LINKS: usize = 5;
 /// What a look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probe {
-    /// The branch is at this commit.
+    /// The ref is at this object, which for a tag may be a tag's own.
     At(ObjectId),
     /// There is nothing at the path.
     Gone,
@@ -21,14 +25,20 @@ pub(super) enum Probe {
     Unsure,
 }
 
-/// Reads the ref of `branch`, or the one that HEAD names, in the repository at `path`.
-pub(super) fn look(path: &Path, branch: Option<&FullName>) -> Probe {
+/// Reads the ref that is followed in the repository at `path`.
+pub(super) fn look(path: &Path, followed: &Followed) -> Probe {
     let Some(git_dir) = git_dir(path) else {
         return if path.exists() { Probe::Unsure } else { Probe::Gone };
     };
     let options = gix::refs::store::init::Options::default();
     let store = Store::at_opts(git_dir, hash::Kind::Sha1, options);
-    read(&store, branch).map_or(Probe::Unsure, Probe::At)
+    let found = match followed {
+        Followed::Head => FullName::try_from("HEAD").ok().and_then(|head| read(&store, head)),
+        Followed::Ref(name) => read(&store, name.clone()),
+        Followed::Highest(range) => read_highest(&store, range),
+        Followed::Commit(id) => Some(*id),
+    };
+    found.map_or(Probe::Unsure, Probe::At)
 }
 
 /// The folder that holds the refs, for the layouts whose refs are plain files there.
@@ -38,11 +48,18 @@ fn git_dir(path: &Path) -> Option<PathBuf> {
     if holds_refs(path) { Some(path.to_owned()) } else { holds_refs(&inner).then_some(inner) }
 }
 
-fn read(store: &Store, branch: Option<&FullName>) -> Option<ObjectId> {
-    let mut name = match branch {
-        Some(branch) => branch.clone(),
-        None => FullName::try_from("HEAD").ok()?,
-    };
+fn read_highest(store: &Store, range: &VersionReq) -> Option<ObjectId> {
+    let refs = store.iter().ok()?;
+    let tags = refs.prefixed(BStr::new(TAGS).try_into().ok()?).ok()?.filter_map(|tag| {
+        let tag = tag.ok()?;
+        let Target::Object(id) = tag.target else { return None };
+        let name = tag.name.as_bstr().strip_prefix(TAGS.as_bytes())?;
+        Some((name.to_str().ok()?.to_owned(), id))
+    });
+    highest(range, tags).map(|(_, id)| id)
+}
+
+fn read(store: &Store, mut name: FullName) -> Option<ObjectId> {
     for _ in 0..=MAX_LINKS {
         let found = store.try_find(name.as_ref().as_partial_name()).ok()??;
         // gix also looks for the name in other places, as git does for abbreviations.

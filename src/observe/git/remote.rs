@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
+use crate::config::remote::SshUrl;
+
 /// Where a repository is. Spellings of one place are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Remote {
@@ -12,6 +14,8 @@ pub(super) enum Remote {
     File(PathBuf),
     /// An `http:` or `https:` URL without credentials, query and fragment.
     Http(Url),
+    /// A repository that is reached through the `ssh` program.
+    Ssh(SshUrl),
 }
 
 /// Why an address is refused.
@@ -22,7 +26,7 @@ pub(super) struct BadUrl {
     why: &'static str,
 }
 
-const WHAT_IS_ACCEPTED: &str = "only file, http and https URLs and absolute paths are accepted";
+const WHAT_IS_ACCEPTED: &str = "only file, http, https and ssh URLs and absolute paths are accepted";
 
 impl Remote {
     /// Reads an address as it is configured.
@@ -31,6 +35,10 @@ impl Remote {
             return Self::file(Path::new(text)).map_err(|why| BadUrl { shown: text.to_owned(), why });
         }
         let bad = |shown: String, why| Err(BadUrl { shown, why });
+        let is_url = text.contains("://");
+        if !is_url || text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("ssh://")) {
+            return SshUrl::parse(text).map(Self::Ssh).map_err(|why| BadUrl { shown: hide_user(text), why });
+        }
         let Ok(mut url) = Url::parse(text) else {
             return bad(hide_user(text), WHAT_IS_ACCEPTED);
         };
@@ -67,6 +75,7 @@ impl Remote {
         match self {
             Self::File(_) => String::new(),
             Self::Http(url) => authority(url),
+            Self::Ssh(url) => format!("{}:{}", url.host, url.port.unwrap_or(22)),
         }
     }
 }
@@ -76,6 +85,15 @@ impl fmt::Display for Remote {
         match self {
             Self::File(path) => path.display().fmt(f),
             Self::Http(url) => f.write_str(url.as_str().trim_end_matches('/')),
+            Self::Ssh(SshUrl { user, host, port, path }) => {
+                let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                match path.starts_with('/') {
+                    true => write!(f, "ssh://{user}{host}{port}{path}"),
+                    false => write!(f, "{user}{host}:{path}"),
+                }
+            }
         }
     }
 }
@@ -113,6 +131,10 @@ mod tests {
         same("/srv/team.git/", "file://localhost/srv/./team.git");
         same("/srv/a b", "file:///srv/a%20b");
         same("https://Example.org:443/team/", "https://example.org/team");
+        same("git@Example.org:/srv/a/", "ssh://git@example.org:22/srv/a");
+        for shown in ["ssh://git@example.org:2222/a", "ssh://[::1]/a", "git@example.org:a/b"] {
+            assert_eq!(Remote::parse(shown).unwrap().to_string(), shown);
+        }
         assert_eq!(Remote::parse("http://example.org/a/").unwrap().to_string(), "http://example.org/a");
         assert_eq!(Remote::parse("http://example.org/a").unwrap().host(), "example.org:80");
     }
@@ -123,6 +145,7 @@ mod tests {
             "https://user:s3cret@example.org/a",
             "https://s3cret@example.org/a",
             "ssh://git:s3cret@example.org/a",
+            "ssh://-oProxyCommand=id/a",
             "git:s3cret@example.org:a",
             "https://example.org/a?token=s3cret",
             "ext::sh -c id",

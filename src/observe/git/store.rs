@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use gix::objs::TagRefIter;
 use gix::{ObjectId, Repository, ThreadSafeRepository};
 
 use super::error::{Trouble, chain};
@@ -24,6 +25,12 @@ const LIVE: &str = "refs/kindling/live";
 
 /// Each attempt fetches into a ref of its own below it.
 const ATTEMPTS: &str = "refs/kindling/attempt/";
+
+/// What was fetched to find a commit that the remote does not give out by its id; a folder for each attempt.
+const ALL: &str = "refs/kindling/all/";
+
+/// Tags of tags that are followed.
+const MAX_TAGS: usize = 10;
 
 /// What a killed process leaves behind is cleared once it is so old. Locks are held for milliseconds, and a pack that
 /// is still received is written to all the time.
@@ -83,13 +90,47 @@ impl Store {
             .map_err(|error| Trouble::damaged(&error))
     }
 
-    /// Makes the ref of an attempt the live one. A failure costs nothing but the knowledge at the next start.
-    pub(super) fn settle(&self, attempt: u64) {
-        // Our refs are plain files that nobody else writes to: a rename is whole and needs no lock.
+    /// Makes the commit that an attempt fetched the live one. A failure costs nothing but the knowledge at the next
+    /// start.
+    pub(super) fn settle(&self, attempt: u64, commit: ObjectId) {
+        // Our refs are plain files that nobody else writes to: a rename is whole and needs no lock. The attempt's own
+        // may be at a tag.
         let from = self.path.join(attempt_ref(attempt));
-        if let Err(error) = fs::rename(&from, self.path.join(LIVE)) {
+        let made = from.parent().map_or(Ok(()), fs::create_dir_all);
+        let moved = made.and_then(|()| fs::write(&from, format!("{commit}\n")));
+        if let Err(error) = moved.and_then(|()| fs::rename(&from, self.path.join(LIVE))) {
             tracing::debug!(path = %from.display(), %error, "the live ref was not moved");
         }
+    }
+
+    /// Forgets all branches and tags that were fetched to find a commit, but those of the attempt `but`.
+    pub(super) fn forget_all(&self, but: Option<u64>) {
+        let Ok(entries) = fs::read_dir(self.path.join(ALL)) else { return };
+        let but = but.map(|number| number.to_string());
+        for entry in entries.flatten() {
+            if entry.file_name().to_str() != but.as_deref() {
+                // What stays is met again by the next attempt.
+                let _ = remove_dir(&entry.path());
+            }
+        }
+    }
+
+    /// The folder itself.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the folder, if kindling made it.
+    pub(super) fn remove(&self) -> io::Result<bool> {
+        if !self.path.join(MARKER).exists() {
+            return Ok(false);
+        }
+        let aside = self.aside();
+        remove_dir(&aside)?;
+        // A rename first: what is half removed is not taken for a repository.
+        fs::rename(&self.path, &aside)?;
+        remove_dir(&aside)?;
+        Ok(true)
     }
 
     /// Throws the repository away.
@@ -112,7 +153,7 @@ impl Store {
     }
 
     fn aside(&self) -> PathBuf {
-        // No name of a source begins with a dot.
+        // No name of a store begins with a dot.
         let mut name = std::ffi::OsString::from(".damaged-");
         name.push(self.path.file_name().unwrap_or_default());
         self.path.with_file_name(name)
@@ -169,6 +210,11 @@ pub(super) fn attempt_ref(number: u64) -> String {
     format!("{ATTEMPTS}{number}")
 }
 
+/// The folder of refs that attempt `number` fetches all branches and tags into.
+pub(super) fn all_refs(number: u64) -> String {
+    format!("{ALL}{number}")
+}
+
 /// The newest commit that was fetched.
 pub(super) fn live(repo: &Repository) -> Result<Option<ObjectId>, Trouble> {
     read_ref(repo, LIVE)
@@ -178,6 +224,22 @@ pub(super) fn live(repo: &Repository) -> Result<Option<ObjectId>, Trouble> {
 pub(super) fn read_ref(repo: &Repository, name: &str) -> Result<Option<ObjectId>, Trouble> {
     let found = repo.try_find_reference(name).map_err(|error| Trouble::damaged(&error))?;
     Ok(found.and_then(|found| found.try_id().map(gix::Id::detach)))
+}
+
+/// The object that a tag leads to, through further tags; any other object is itself. `None` if it is not here.
+pub(super) fn peel(repo: &Repository, id: ObjectId) -> Result<Option<ObjectId>, Trouble> {
+    let mut at = id;
+    for _ in 0..MAX_TAGS {
+        let found = repo.try_find_object(at).map_err(|error| Trouble::damaged(&error))?;
+        let Some(found) = found else { return Ok(None) };
+        if found.kind != gix::objs::Kind::Tag {
+            return Ok(Some(at));
+        }
+        at = TagRefIter::from_bytes(&found.data, at.kind())
+            .target_id()
+            .map_err(|error| Trouble::damaged(&error))?;
+    }
+    Ok(None)
 }
 
 fn remove_dir(path: &Path) -> io::Result<()> {

@@ -142,7 +142,7 @@ fn passes_end_by_what_they_found() {
     };
     assert_eq!(
         body("POST /api/v1/reconcile"),
-        json!({"subject": null, "rescan": true, "force": true, "allowRemovals": false})
+        json!({"subject": null, "rescan": true, "force": true, "allowRemovals": false, "allowRewrite": false})
     );
     assert_eq!(body("POST /api/v1/rollback"), json!({"unit": "a", "to": "abcd"}));
 }

@@ -246,7 +246,6 @@ async fn a_branch_whose_name_becomes_a_directory() {
         bench.repo.commit("below");
         push("feature/x");
         assert_eq!(fail(&mut source).await.reason, "BranchMissing");
-        // The same folder serves the new branch.
         let mut below = bench.source_at(Some("feature/x"), "");
         look(&mut below).await;
         assert_eq!(text(&mut below, "a").await, "2");

@@ -2,7 +2,12 @@
 
 mod branch;
 mod figures;
+mod login;
+mod reference;
 mod server;
+mod service;
+mod shared;
+mod ssh;
 mod store;
 mod tree;
 
@@ -14,9 +19,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kindling::model::path::{PathRefusal, RelPath};
-use kindling::model::source::{DEFAULT_POLL_INTERVAL, GitOrigin, GitRef, Revision, Rewrite};
+use kindling::model::source::{DEFAULT_POLL_INTERVAL, GitAuth, GitOrigin, GitRef, Revision, Rewrite};
 use kindling::model::tree::{Changes, NodeKind};
-use kindling::observe::git::{CLONE_TIMEOUT, FETCH_TIMEOUT, GitOptions, GitSource, HostSlots};
+use kindling::observe::git::{CLONE_TIMEOUT, FETCH_TIMEOUT, GitOptions, GitSource, Stores};
 use kindling::observe::{Ask, Observation, ObserveError, ReadRefusal, Reading, Sink, Source, Want};
 use kindling::plan::hash;
 
@@ -51,10 +56,17 @@ impl Bench {
         }
     }
 
+    /// Where the branch `main` is fetched into.
     fn store(&self) -> PathBuf {
-        self.data.path().join("store")
+        self.store_of(&self.url())
     }
 
+    fn store_of(&self, url: &str) -> PathBuf {
+        let options = self.options(url);
+        options.stores.path_of(&options.origin).unwrap()
+    }
+
+    /// Options of a source that shares nothing with others but what is on the disk, as after a restart.
     fn options(&self, url: &str) -> GitOptions {
         let origin = GitOrigin {
             url: url.to_owned(),
@@ -66,10 +78,9 @@ impl Bench {
         };
         GitOptions {
             origin,
-            store: self.store(),
+            stores: Stores::new(self.data.path()),
             fetch_timeout: FETCH_TIMEOUT,
             clone_timeout: CLONE_TIMEOUT,
-            slots: HostSlots::new(),
         }
     }
 
@@ -91,11 +102,24 @@ impl Bench {
         GitSource::open(options)
     }
 
+    fn following(&self, reference: GitRef) -> GitSource {
+        let mut options = self.options(&self.url());
+        options.origin.reference = reference;
+        GitSource::open(options)
+    }
+
+    /// A source with deadlines of its own.
     fn impatient(&self, url: &str, limit: Duration) -> GitSource {
         let mut options = self.options(url);
         (options.fetch_timeout, options.clone_timeout) = (limit, limit);
         GitSource::open(options)
     }
+}
+
+/// The packs of a repository.
+fn packs(store: &Path) -> usize {
+    let files = std::fs::read_dir(store.join("objects/pack")).unwrap().flatten();
+    files.filter(|file| file.path().extension().is_some_and(|ending| ending == "pack")).count()
 }
 
 /// Runs a test over files and over HTTP.

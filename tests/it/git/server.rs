@@ -38,6 +38,36 @@ async fn a_server_that_hangs_or_drips_costs_the_deadline_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_before_any_handshake() {
+    let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
+    // The system takes connections that nobody ever answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for scheme in ["http", "https"] {
+        let url = format!("{scheme}://{}/remote.git", listener.local_addr().unwrap());
+        let begun = Instant::now();
+        let error = fail(&mut bench.impatient(&url, Duration::from_millis(400))).await;
+        assert_eq!((error.reason, error.stalled), ("FetchTimedOut", false), "{scheme}: {error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{scheme} took {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_answers_out_of_a_stale_cache_is_believed() {
+    let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
+    let is_stale = Arc::new(AtomicBool::new(true));
+    let server = HttpRemote::serve_with(bench.repo.root(), {
+        let is_stale = Arc::clone(&is_stale);
+        move |_| if is_stale.load(Ordering::SeqCst) { Answer::Remembered } else { Answer::Git }
+    });
+    let mut source = GitSource::open(bench.options(&server.url("remote.git")));
+    let first = look(&mut source).await;
+    bench.repo.publish(&[("a", "2")]);
+    assert_eq!(at(&look(&mut source).await), at(&first));
+    is_stale.store(false, Ordering::SeqCst);
+    assert_eq!(changed(&look_from(&mut source, at(&first)).await), ["a"]);
+}
+
+#[tokio::test]
 async fn a_source_recovers_from_a_hanging_server_by_itself() {
     let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
     let ill = Arc::new(AtomicBool::new(false));
@@ -58,7 +88,8 @@ async fn a_source_recovers_from_a_hanging_server_by_itself() {
     assert_eq!(text(&mut source, "a").await, "1", "what was observed stays readable");
     ill.store(false, Ordering::SeqCst);
     assert_eq!(changed(&look_from(&mut source, at(&first)).await), ["a"]);
-    assert_eq!(refs(&bench.store()), ["refs/kindling/live"], "no attempt left a ref");
+    let store = bench.store_of(&server.url("remote.git"));
+    assert_eq!(refs(&store), ["refs/kindling/live"], "no attempt left a ref");
 }
 
 #[tokio::test]
@@ -116,8 +147,8 @@ async fn redirect_within_the_host_is_followed_but_not_for_ever() {
 async fn statuses_of_a_server() {
     let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
     for (status, reason, stalled) in [
-        (401, "AuthenticationFailed", true),
-        (403, "AuthenticationFailed", true),
+        (401, "AuthenticationFailed", false),
+        (403, "AuthenticationFailed", false),
         (404, "RemoteUnreachable", false),
         (503, "RemoteUnreachable", false),
     ] {
@@ -143,7 +174,7 @@ async fn a_page_that_is_no_repository_is_no_repository() {
 #[tokio::test]
 async fn addresses_that_are_refused() {
     let bench = Bench::new(Via::File, Repo::with(&[("a", "1")]));
-    for url in ["https://me:s3cret@example.org/a", "ssh://example.org/a", "ext::sh -c id", "a/b"] {
+    for url in ["https://me:s3cret@example.org/a", "ssh://-oProxyCommand=id/a", "ext::sh -c id", "a/b"] {
         let error = fail(&mut GitSource::open(bench.options(url))).await;
         assert_eq!((error.reason, error.stalled), ("BadUrl", true), "{url}");
         assert!(!format!("{error} {error:?}").contains("s3cret"));
@@ -152,7 +183,7 @@ async fn addresses_that_are_refused() {
         let error = fail(&mut bench.source_at(Some(branch), "")).await;
         assert_eq!((error.reason, error.stalled), ("BadBranch", true), "{branch}");
     }
-    assert!(!bench.store().exists(), "nothing was touched");
+    assert!(!bench.data.path().join("git").exists(), "nothing was touched");
 }
 
 #[tokio::test]
@@ -173,7 +204,7 @@ async fn a_connection_that_breaks() {
         ill.store(false, Ordering::SeqCst);
         assert_eq!(paths(&look(&mut source).await), ["a"]);
         assert!(
-            bench.store().join("shallow").exists(),
+            bench.store_of(&server.url("remote.git")).join("shallow").exists(),
             "a broken line is no reason to fetch all of the history"
         );
     }
@@ -188,9 +219,7 @@ async fn odd_paths_of_a_remote() {
     let escaped = "a%20b:c@d%2520e.git";
     let file = format!("file://{}/{escaped}", bench.repo.root().display());
     for url in [plain, file, bench.server.url(escaped)] {
-        let mut options = bench.options(&url);
-        options.store = tempfile::tempdir_in(bench.data.path()).unwrap().path().join("store");
-        assert_eq!(paths(&look(&mut GitSource::open(options)).await), ["a"], "{url}");
+        assert_eq!(paths(&look(&mut GitSource::open(bench.options(&url))).await), ["a"], "{url}");
     }
 }
 
@@ -281,11 +310,11 @@ async fn a_host_is_asked_by_two_at_a_time() {
             Answer::Git
         }
     });
-    let slots = HostSlots::new();
+    let stores = Stores::new(bench.data.path());
     let sources = (0..6).map(|n| {
         let mut options = bench.options(&server.url("remote.git"));
-        options.slots = slots.clone();
-        options.store = bench.data.path().join(n.to_string());
+        options.stores = stores.clone();
+        options.origin.reference = GitRef::Branch(format!("b{n}"));
         options.fetch_timeout = Duration::from_secs(2);
         let mut source = GitSource::open(options);
         tokio::spawn(async move { fail(&mut source).await.reason })

@@ -81,7 +81,7 @@ async fn a_damaged_store_heals() {
                 assert_eq!(text(&mut source, "a").await, there, "{name} {moved}");
             }
         }
-        let left: Vec<_> = std::fs::read_dir(bench.data.path()).unwrap().flatten().collect();
+        let left: Vec<_> = std::fs::read_dir(bench.data.path().join("git")).unwrap().flatten().collect();
         assert_eq!(left.len(), 1, "nothing is left beside the store");
     })
     .await;
@@ -129,11 +129,12 @@ async fn healing_waits_for_a_remote_that_is_away() {
 #[tokio::test]
 async fn a_folder_of_somebody_else_is_never_touched() {
     let bench = Bench::new(Via::File, Repo::with(&[("a", "1")]));
-    let mut options = bench.options(&bench.url());
-    options.store = bench.repo.work();
-    let error = fail(&mut GitSource::open(options)).await;
+    std::fs::create_dir_all(bench.store()).unwrap();
+    std::fs::write(bench.store().join("thesis.txt"), "years of work").unwrap();
+    let error = fail(&mut bench.source()).await;
     assert_eq!((error.reason, error.stalled), ("StoreDamaged", true));
-    assert_eq!(bench.repo.git(&["status", "--porcelain"]), "");
+    let left: Vec<_> = std::fs::read_dir(bench.store()).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1);
 }
 
 #[tokio::test]
