@@ -1,9 +1,13 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::spec::{DEFAULT_TIMEOUT, Param, ParamKind, ParamValue, RestartPolicy, Runtime, Trigger};
 
 fn read(text: &str) -> Result<TaskSpec, Vec<String>> {
-    read_task(text.as_bytes(), &Limits::default()).map(|(spec, _)| spec).map_err(|problems| {
+    read_task(text.as_bytes(), &Limits::default()).map(|read| read.spec).map_err(|problems| {
         problems
             .iter()
             .map(|problem| {

@@ -1,23 +1,17 @@
-//! task.yaml to a task's spec: every default filled in, every rule checked, every mistake reported at its place.
-//!
-//! Never looks at another file: whether the entry is there is discovery's question.
+//! Tasks of `kindling/v1`: a field that is not known is an error.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ignore::gitignore::GitignoreBuilder;
 
+use super::params::params;
+use super::{Errors, RESERVED_PREFIX, TaskRead, bad_name, is_name, name, without_nul, word};
 use crate::config::duration::{DURATION, duration};
-use crate::config::node::{Field, Fields, Node, Value};
-use crate::config::words::{quoted, unknown};
-use crate::config::yaml::{Budget, YamlError};
-use crate::model::id::MAX_NAME_BYTES;
-use crate::model::limits::Limits;
+use crate::config::node::{Field, Fields, Value};
+use crate::config::words::quoted;
 use crate::model::path::RelPath;
-use crate::model::problem::{Position, Problem, Reason};
-use crate::model::spec::{
-    DEFAULT_TIMEOUT, Param, ParamKind, ParamValue, Permissions, RestartPolicy, Runtime, TaskSpec, Trigger,
-};
+use crate::model::spec::{DEFAULT_TIMEOUT, Permissions, RestartPolicy, Runtime, TaskSpec, Trigger};
 
 const FIELDS: [&str; 12] = [
     "apiVersion",
@@ -34,58 +28,13 @@ const FIELDS: [&str; 12] = [
     "exclude",
 ];
 
-/// Variables with this prefix are kindling's own.
-const RESERVED_PREFIX: &str = "KINDLING_";
-
 /// Most patterns in `exclude`, and most bytes of one: they are compiled together, and a hostile set of 200 with 800
 /// bytes each took 0.2 s.
 const MAX_EXCLUDES: usize = 100;
 const MAX_EXCLUDE_BYTES: usize = 256;
 
-/// Most problems that are reported of one manifest; more would not be read by anybody.
-const MAX_PROBLEMS: usize = 20;
-
-type Errors = Vec<YamlError>;
-
-/// Reads a task's manifest: the spec, and the place where a script that is not there is to be reported (the value of
-/// `entry`, else of `runtime`).
-///
-/// # Errors
-/// Everything that is wrong with it, in the order of the file: at least one problem, each with its line and column
-/// and none with its file, which the caller knows.
-pub fn read_task(text: &[u8], limits: &Limits) -> Result<(TaskSpec, Position), Vec<Problem>> {
-    let node = Node::read(text, &Budget::manifest(limits.manifest_bytes)).map_err(|e| vec![problem(e)])?;
-    let mut errors = Errors::new();
-    let spec = task(&Field::document(&node), &mut errors);
-    match spec {
-        Some(spec) if errors.is_empty() => Ok(spec),
-        _ => Err(reported(errors)),
-    }
-}
-
-/// The errors in the order of the file, bounded.
-fn reported(mut errors: Errors) -> Vec<Problem> {
-    errors.sort_by_key(|error| error.at);
-    let more = errors.len().saturating_sub(MAX_PROBLEMS);
-    errors.truncate(MAX_PROBLEMS);
-    if let Some(last) = errors.last_mut().filter(|_| more > 0) {
-        last.message.push_str(&format!(" (and {more} more problems in this file)"));
-    }
-    errors.into_iter().map(problem).collect()
-}
-
-fn problem(error: YamlError) -> Problem {
-    let at = error.at.unwrap_or(Position { line: 1, column: 1 });
-    Problem::new(Reason::InvalidManifest, error.message).at(at.line, at.column)
-}
-
-fn task(document: &Field<'_>, errors: &mut Errors) -> Option<(TaskSpec, Position)> {
-    // What the other fields mean depends on these two.
-    let header = document.map(errors)?;
-    let version = word(header.required("apiVersion", errors), "apiVersion", &[("kindling/v1", ())], errors);
-    let kind = word(header.required("kind", errors), "kind", &[("Task", ())], errors);
-    version.and(kind)?;
-
+/// Reads the task; apiVersion and kind were looked at.
+pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead> {
     let fields = document.fields(&FIELDS, errors)?;
     let name = fields.required("name", errors).and_then(|field| name(&field, errors));
     let description = fields.get("description").and_then(|field| field.text(errors));
@@ -116,36 +65,7 @@ fn task(document: &Field<'_>, errors: &mut Errors) -> Option<(TaskSpec, Position
         exclude: exclude.unwrap_or_default(),
         permissions: Permissions::default(),
     };
-    Some((spec, script_at))
-}
-
-/// One word of a closed list.
-fn word<T: Clone>(
-    field: Option<Field<'_>>,
-    what: &str,
-    known: &[(&str, T)],
-    errors: &mut Errors,
-) -> Option<T> {
-    let field = field?;
-    let text = field.text(errors)?;
-    let found = known.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
-    if found.is_none() {
-        let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-        errors.push(YamlError::at(field.node.at, unknown(what, text, &words)));
-    }
-    found
-}
-
-fn name(field: &Field<'_>, errors: &mut Errors) -> Option<String> {
-    let text = field.text(errors)?;
-    let refusal = match text {
-        "" => "is empty",
-        _ if text.len() > MAX_NAME_BYTES => "is longer than 100 bytes",
-        _ if text.chars().any(char::is_control) => "has a control character in it",
-        _ => return Some(text.into()),
-    };
-    errors.push(field.error(refusal));
-    None
+    Some(TaskRead { spec, script_at, warnings: Vec::new() })
 }
 
 fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
@@ -178,16 +98,6 @@ fn argv(field: &Field<'_>, errors: &mut Errors) -> Option<Vec<String>> {
         return None;
     }
     Some(argv)
-}
-
-/// Text that may become an argument or a variable of a process.
-fn without_nul(field: &Field<'_>, errors: &mut Errors) -> Option<String> {
-    let text = field.text(errors)?;
-    if text.contains('\0') {
-        errors.push(field.error("has a NUL character in it"));
-        return None;
-    }
-    Some(text.into())
 }
 
 fn entry(field: &Field<'_>, fields: &Fields<'_>, errors: &mut Errors) -> Option<String> {
@@ -264,97 +174,6 @@ fn timeout(fields: &Fields<'_>, trigger: Option<Trigger>, errors: &mut Errors) -
     (!limit.is_zero()).then_some(limit)
 }
 
-fn params(field: &Field<'_>, errors: &mut Errors) -> Option<BTreeMap<String, Param>> {
-    let fields = field.map(errors)?;
-    let (mut params, mut variables) = (BTreeMap::new(), BTreeMap::new());
-    for (name, field) in fields.iter() {
-        if !is_name(name, |c| c == '-') {
-            errors.push(fields.error(field.key_at, &bad_name(name, "letters, digits, `_` and `-`")));
-            continue;
-        }
-        let variable = Param::variable(name);
-        if let Some(first) = variables.insert(variable.clone(), name) {
-            let (first, second, variable) = (quoted(first), quoted(name), quoted(&variable));
-            let message = format!("{first} and {second} would both be the variable {variable}");
-            errors.push(fields.error(field.key_at, &message));
-        }
-        if let Some(param) = param(&field, errors) {
-            params.insert(name.into(), param);
-        }
-    }
-    Some(params)
-}
-
-fn param(field: &Field<'_>, errors: &mut Errors) -> Option<Param> {
-    const KINDS: [ParamKind; 3] = [ParamKind::String, ParamKind::Number, ParamKind::Boolean];
-    match field.node.value {
-        Value::Map(_) => {}
-        Value::Null => {
-            errors.push(field.error("has no value; write `{}` for a parameter without a default"));
-            return None;
-        }
-        _ => {
-            let (kind, default) = param_value(field, errors)?;
-            return Some(Param { kind, default: Some(default), ..Param::default() });
-        }
-    }
-    let fields = field.fields(&["type", "default", "required", "description"], errors)?;
-    let kind = fields
-        .get("type")
-        .map(|field| word(Some(field), "parameter type", &KINDS.map(|kind| (kind.as_str(), kind)), errors));
-    let required = fields.get("required").and_then(|field| field.boolean(errors)).unwrap_or(false);
-    let description = fields.get("description").and_then(|field| field.text(errors)).unwrap_or_default();
-    let default = fields.get("default").map(|field| (param_value(&field, errors), field));
-    if let Some((_, field)) = default.as_ref().filter(|_| required) {
-        errors.push(field.error("is never used: the parameter is required"));
-    }
-    let found = match default {
-        Some((value, field)) => Some((value?, field)),
-        None => None,
-    };
-    let kind = match (kind, &found) {
-        (Some(kind), _) => kind?,
-        (None, Some(((kind, _), _))) => *kind,
-        (None, None) => ParamKind::default(),
-    };
-    if let Some(((given, _), field)) = found.as_ref().filter(|((given, _), _)| *given != kind) {
-        let (kind, given) = (kind.as_str(), given.as_str());
-        errors.push(field.error(&format!("must be a {kind}, as `type` says, not a {given}{}", advice(kind))));
-    }
-    let default = found.map(|((_, value), _)| value);
-    Some(Param { kind, default, required, description: description.into() })
-}
-
-fn advice(wanted: &str) -> &'static str {
-    if wanted == "string" { "; put it in quotes" } else { "" }
-}
-
-fn param_value(field: &Field<'_>, errors: &mut Errors) -> Option<(ParamKind, ParamValue)> {
-    match &field.node.value {
-        Value::Text(_) => Some((ParamKind::String, ParamValue::String(without_nul(field, errors)?))),
-        Value::Boolean(value, _) => Some((ParamKind::Boolean, ParamValue::Boolean(*value))),
-        Value::Number(text) if is_plain_number(text) => {
-            Some((ParamKind::Number, ParamValue::Number(text.clone())))
-        }
-        Value::Number(_) => {
-            errors.push(
-                field.error("is a number that programs read differently; use decimal digits, or quotes"),
-            );
-            None
-        }
-        Value::Null | Value::List(_) | Value::Map(_) => {
-            let kind = field.node.kind();
-            errors.push(field.error(&format!("must be text, a number or a boolean, not {kind}")));
-            None
-        }
-    }
-}
-
-/// Whether a number is written so that JSON reads it too: no `0755`, `1_000`, `0x1F`, `+5` or `.5`.
-pub(super) fn is_plain_number(text: &str) -> bool {
-    serde_json::from_str::<serde_json::Number>(text).is_ok() && text.parse::<f64>().is_ok_and(f64::is_finite)
-}
-
 fn env(field: &Field<'_>, errors: &mut Errors) -> Option<BTreeMap<String, String>> {
     let fields = field.map(errors)?;
     let mut env = BTreeMap::new();
@@ -372,18 +191,6 @@ fn env(field: &Field<'_>, errors: &mut Errors) -> Option<BTreeMap<String, String
         }
     }
     Some(env)
-}
-
-/// Whether a name of a parameter or a variable is made of letters, digits, `_` and what `also` allows, and begins
-/// with no digit.
-fn is_name(name: &str, also: impl Fn(char) -> bool) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || also(c))
-        && name.len() <= MAX_NAME_BYTES
-}
-
-fn bad_name(name: &str, allowed: &str) -> String {
-    format!("{} is not a name here: {allowed}, no digit first, 100 bytes at most", quoted(name))
 }
 
 fn exclude(field: &Field<'_>, errors: &mut Errors) -> Option<Vec<String>> {
@@ -411,6 +218,3 @@ fn exclude(field: &Field<'_>, errors: &mut Errors) -> Option<Vec<String>> {
     }
     Some(patterns)
 }
-
-#[cfg(test)]
-mod tests;
