@@ -293,7 +293,9 @@ impl Parts {
 
     fn service(&self) -> Service {
         let (events, clock) = (Events::default(), self.clock.clone());
-        let target = Arc::new(TaskTarget::new(self.folders.clone(), &self.mark));
+        let target = Arc::new(
+            TaskTarget::new(self.folders.clone(), &self.mark).with_programs(self.settings.programs.clone()),
+        );
         let runner = Runner::new(self.store.clone(), Arc::clone(&target), clock.clone(), events.clone());
         // Daemons report to the service, which is made of them.
         let late: Arc<OnceLock<Service>> = Arc::default();

@@ -3,6 +3,7 @@
 //! Reads the file once, and again when the caller reloads. Never keeps or records anything, never looks at the store,
 //! a source or the network, and never reads the environment but through the function that it is given.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub mod node;
 pub mod remote;
 pub mod secret;
 mod sections;
+mod trust;
 pub mod words;
 pub mod yaml;
 
@@ -41,6 +43,10 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The sources, in the order of the file. No two have one name.
     pub sources: Vec<SourceSpec>,
+    /// Programs of runtimes by the runtime's word, in place of those on `PATH`; absolute.
+    pub programs: BTreeMap<String, PathBuf>,
+    /// Variables that a key ending in `_env` names anywhere in the file: no unit may have them.
+    pub own_variables: BTreeSet<String>,
     /// Limits for units.
     pub limits: Limits,
 }

@@ -10,13 +10,14 @@ use super::locate::Env;
 use super::node::{Field, Fields, Node};
 use super::remote::{check_branch, check_url};
 use super::secret::Secret;
+use super::trust;
 use super::yaml::{Budget, YamlError, is_blank};
 use super::{ConfigError, Role, Settings, read_bounded};
 use crate::model::id::{self, SourceName};
 use crate::model::limits::Limits;
 use crate::model::path::RelPath;
 use crate::model::source::{
-    Allow, DEFAULT_POLL_INTERVAL, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite, SourceSpec,
+    DEFAULT_POLL_INTERVAL, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite, SourceSpec,
 };
 
 /// Where the service listens by default (DESIGN 4).
@@ -34,11 +35,12 @@ const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 /// A shorter interval asks a server more often than any change is worth.
 const MIN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) const TOP: [&str; 4] = ["server", "data_dir", "sources", "limits"];
+pub(super) const TOP: [&str; 5] = ["server", "data_dir", "sources", "runtimes", "limits"];
 pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "insecure_http"];
-pub(super) const SOURCE: [&str; 3] = ["name", "git", "local"];
+pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const GIT: [&str; 4] = ["url", "branch", "path", "poll_interval"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
+pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
 pub(super) const LIMITS: [&str; 5] = ["file", "unit", "files", "depth", "manifest"];
 
 pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
@@ -102,6 +104,7 @@ impl Reader<'_> {
         };
         let sources =
             top.get("sources").map_or_else(Vec::new, |field| self.sources(&field, data_dir.as_deref()));
+        let programs = top.get("runtimes").map(|field| self.programs(&field)).unwrap_or_default();
         let limits = top.get("limits").map_or_else(Limits::default, |field| self.limits(&field));
         Some(Settings {
             file: self.file.to_owned(),
@@ -110,6 +113,8 @@ impl Reader<'_> {
             insecure_http,
             data_dir: data_dir?,
             sources,
+            programs,
+            own_variables: trust::own_variables(document.node),
             limits,
         })
     }
@@ -217,11 +222,9 @@ impl Reader<'_> {
                 .required("name", &mut self.errors)
                 .and_then(|field| self.source_name(&field, &mut lines));
             let origin = self.origin(&fields, data_dir);
-            sources.extend(name.zip(origin).map(|(name, origin)| SourceSpec {
-                name,
-                origin,
-                allow: Allow::default(),
-            }));
+            let allow =
+                fields.get("allow").map(|field| trust::allow(&field, &mut self.errors)).unwrap_or_default();
+            sources.extend(name.zip(origin).map(|(name, origin)| SourceSpec { name, origin, allow }));
         }
         sources
     }
@@ -322,6 +325,13 @@ impl Reader<'_> {
             self.hinted(error, "name another directory here or in `data_dir`");
         }
         Some(LocalOrigin { path: path?, debounce })
+    }
+
+    fn programs(&mut self, field: &Field<'_>) -> BTreeMap<String, PathBuf> {
+        let fields = field.fields(&RUNTIMES, &mut self.errors);
+        let named = RUNTIMES.into_iter().filter_map(|name| Some((name, fields.as_ref()?.get(name)?)));
+        let read = |(name, field): (&str, Field<'_>)| Some((name.to_owned(), self.path(&field)?));
+        named.filter_map(read).collect()
     }
 
     fn limits(&mut self, field: &Field<'_>) -> Limits {

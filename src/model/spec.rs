@@ -35,6 +35,9 @@ pub struct Permissions {
     pub env: BTreeMap<String, HostVariable>,
     /// What a runtime that can confine a script lets it do; `None` for no limit.
     pub sandbox: Option<Sandbox>,
+    /// Whether `${TASK_DIR}`, `${HOME}` and `${DATADIR}` in `env`, in defaults of parameters and in paths of the
+    /// sandbox stand for those places. Only tasks of `dicode/v1` are read so.
+    pub places: bool,
 }
 
 /// A variable of kindling's own environment.

@@ -69,7 +69,9 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
 }
 
 fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
-    let known = [Runtime::Shell, Runtime::Python, Runtime::Node].map(|runtime| (runtime.as_str(), runtime));
+    let all = [Runtime::Shell, Runtime::Python, Runtime::Node, Runtime::Deno, Runtime::Bun, Runtime::Ruby];
+    let known = all.map(|runtime| (runtime.as_str(), runtime));
+    let known: Vec<_> = known.into_iter().chain([("js", Runtime::Deno)]).collect();
     match (fields.get("runtime"), fields.get("command")) {
         (Some(field), None) => word(Some(field), "runtime", &known, errors),
         (None, Some(field)) => argv(&field, errors).map(Runtime::Command),
