@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use super::Launch;
 use super::places::Places;
 use crate::model::spec::TaskSpec;
+use crate::plan::trust::INHERITED;
 
 /// The variable that names the run of a process.
 pub(crate) const RUN: &str = "KINDLING_RUN";
@@ -14,9 +15,6 @@ pub(crate) const RUN: &str = "KINDLING_RUN";
 pub(crate) const TASK: &str = "KINDLING_TASK";
 /// The variable that tells the processes of one data directory from all others.
 pub(crate) const MARK: &str = "KINDLING_MARK";
-
-/// What a run takes over from kindling's own environment, where it is set.
-const INHERITED: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
 
 /// Where programs are looked for if kindling itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -203,6 +203,8 @@ pub enum ParamKind {
     Number,
     /// `true` or `false`.
     Boolean,
+    /// A cron expression: five fields, or a name that begins with `@`. Only tasks of `dicode/v1` have these.
+    Cron,
 }
 
 impl ParamKind {
@@ -213,6 +215,7 @@ impl ParamKind {
             Self::String => "string",
             Self::Number => "number",
             Self::Boolean => "boolean",
+            Self::Cron => "cron",
         }
     }
 }

@@ -125,6 +125,7 @@ enum KindDoc {
     String,
     Number,
     Boolean,
+    Cron,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,7 +153,7 @@ macro_rules! pairs {
 }
 
 pairs!(RestartPolicy <=> RestartDoc { Always, OnFailure, Never });
-pairs!(ParamKind <=> KindDoc { String, Number, Boolean });
+pairs!(ParamKind <=> KindDoc { String, Number, Boolean, Cron });
 
 impl From<&TaskSpec> for Doc {
     fn from(spec: &TaskSpec) -> Self {

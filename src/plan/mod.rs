@@ -11,3 +11,4 @@ pub mod guard;
 pub mod hash;
 pub mod manifest;
 pub mod params;
+pub mod trust;

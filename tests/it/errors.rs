@@ -68,9 +68,9 @@ fn a_mistyped_field_and_what_it_leaves_out() {
     insta::assert_snapshot!(manifest("apiVersion: kindling/v1\nkind: Task\nnmae: digest\nruntime: pyton\ntriggers: {manual: true}\n"), @r#"
     1:1 the field `name` is missing
     1:1 the field `trigger` is missing
-    3:1 unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude
-    4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node
-    5:1 unknown field `triggers`; did you mean `trigger`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude
+    3:1 unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
+    4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js
+    5:1 unknown field `triggers`; did you mean `trigger`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
     "#);
 }
 
@@ -105,7 +105,7 @@ fn what_it_is_given() {
 fn what_no_manifest_should_try() {
     insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\ndescription: &a [*a]\n")), @"6:18 this alias stands inside what it stands for");
     insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\ndescription: !!python/object/apply:os.system [id]\n")), @"6:46 this tag is not supported");
-    insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\n\"\\e[2J\\n\": 1\n")), @r#"6:1 unknown field `\u{1b}[2J\n`; known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude"#);
+    insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\n\"\\e[2J\\n\": 1\n")), @r#"6:1 unknown field `\u{1b}[2J\n`; known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions"#);
     insta::assert_snapshot!(manifest(&task(&format!("runtime: node\ntrigger: {{manual: true}}\ndescription: {}{}\n", "[".repeat(40), "]".repeat(40)))), @"6:45 more than 32 lists and maps inside one another");
 }
 

@@ -25,6 +25,7 @@ use kindling::reconcile::daemons::{Daemons, Health};
 use kindling::reconcile::events::Events;
 use kindling::reconcile::handle::{Handle, Subject};
 use kindling::reconcile::runs::Runner;
+use kindling::reconcile::trust::Trust;
 use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
 use kindling::support::clock::Clock;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -401,7 +402,10 @@ impl World {
     ) -> Self {
         let (events, clock) = (Events::default(), Clock::default());
         let shared = Arc::new(target.clone());
-        let runner = Runner::new(store.clone(), Arc::clone(&shared), clock.clone(), events.clone());
+        let board = Board::default();
+        let trust = Trust::new(board.clone(), std::collections::BTreeSet::from(["OWN_SECRET".to_owned()]));
+        let runner =
+            Runner::new(store.clone(), Arc::clone(&shared), clock.clone(), events.clone(), trust.clone());
         let slot: Arc<Mutex<Option<Handle<FakeTarget>>>> = Arc::default();
         let report = {
             let slot = Arc::clone(&slot);
@@ -419,7 +423,8 @@ impl World {
             daemons: Daemons::new(Arc::clone(&runner), report),
             runner,
             events: events.clone(),
-            board: Board::default(),
+            board,
+            trust,
             clock,
             limits: Limits::default(),
             closing: CancellationToken::new(),

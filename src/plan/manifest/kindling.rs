@@ -6,14 +6,15 @@ use std::time::Duration;
 use ignore::gitignore::GitignoreBuilder;
 
 use super::params::params;
+use super::permissions::permissions;
 use super::{Errors, RESERVED_PREFIX, TaskRead, bad_name, is_name, name, without_nul, word};
 use crate::config::duration::{DURATION, duration};
 use crate::config::node::{Field, Fields, Value};
 use crate::config::words::quoted;
 use crate::model::path::RelPath;
-use crate::model::spec::{DEFAULT_TIMEOUT, Permissions, RestartPolicy, Runtime, TaskSpec, Trigger};
+use crate::model::spec::{DEFAULT_TIMEOUT, RestartPolicy, Runtime, TaskSpec, Trigger};
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "apiVersion",
     "kind",
     "name",
@@ -26,6 +27,7 @@ const FIELDS: [&str; 12] = [
     "env",
     "timeout",
     "exclude",
+    "permissions",
 ];
 
 /// Most patterns in `exclude`, and most bytes of one: they are compiled together, and a hostile set of 200 with 800
@@ -43,7 +45,9 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
     let trigger = fields.required("trigger", errors).and_then(|field| trigger(&field, errors));
     let timeout = timeout(&fields, trigger, errors);
     let params = fields.get("params").and_then(|field| params(&field, errors));
-    let env = fields.get("env").and_then(|field| env(&field, errors));
+    let env = fields.get("env").and_then(|field| env(&field, errors)).unwrap_or_default();
+    let permissions =
+        fields.get("permissions").and_then(|field| permissions(&field, runtime.as_ref(), &env, errors));
     let exclude = fields.get("exclude").and_then(|field| exclude(&field, errors));
     if let Some(field) = fields.get("params")
         && matches!(trigger, Some(Trigger::Daemon(_)))
@@ -60,10 +64,10 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
         entry,
         trigger: trigger?,
         params: params.unwrap_or_default(),
-        env: env.unwrap_or_default(),
+        env,
         timeout,
         exclude: exclude.unwrap_or_default(),
-        permissions: Permissions::default(),
+        permissions: permissions.unwrap_or_default(),
     };
     Some(TaskRead { spec, script_at, warnings: Vec::new() })
 }

@@ -10,8 +10,10 @@ use crate::model::limits::Limits;
 use crate::model::problem::{Position, Problem, Reason};
 use crate::model::spec::TaskSpec;
 
+mod dicode;
 mod kindling;
 mod params;
+mod permissions;
 
 /// Most problems that are reported of one manifest; more would not be read by anybody.
 const MAX_PROBLEMS: usize = 20;
@@ -59,10 +61,23 @@ pub fn read_node(node: &Node) -> Result<TaskRead, Vec<Problem>> {
 fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead> {
     // What the other fields mean depends on these two.
     let header = document.map(errors)?;
-    let version = word(header.required("apiVersion", errors), "apiVersion", &[("kindling/v1", ())], errors);
-    let kind = word(header.required("kind", errors), "kind", &[("Task", ())], errors);
-    version.and(kind)?;
-    kindling::task(document, errors)
+    let versions = [("kindling/v1", Dialect::Kindling), ("dicode/v1", Dialect::Dicode)];
+    let dialect = word(header.required("apiVersion", errors), "apiVersion", &versions, errors);
+    let kind = match header.get("kind") {
+        None if dialect == Some(Dialect::Dicode) => Some(()),
+        _ => word(header.required("kind", errors), "kind", &[("Task", ())], errors),
+    };
+    match dialect.zip(kind)?.0 {
+        Dialect::Kindling => kindling::task(document, errors),
+        Dialect::Dicode => dicode::task(document, errors),
+    }
+}
+
+/// Whose rules a manifest is read by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    Kindling,
+    Dicode,
 }
 
 /// The errors in the order of the file, bounded.
@@ -74,6 +89,11 @@ fn reported(mut errors: Errors) -> Vec<Problem> {
         last.message.push_str(&format!(" (and {more} more problems in this file)"));
     }
     errors.into_iter().map(problem).collect()
+}
+
+/// What has no effect, as a warning of the unit.
+fn warning(error: YamlError) -> Problem {
+    Problem { reason: Reason::IgnoredField, ..problem(error) }
 }
 
 fn problem(error: YamlError) -> Problem {
