@@ -53,10 +53,10 @@ fn more_than_one_document_or_value() {
 
 #[test]
 fn another_kind_of_file() {
-    insta::assert_snapshot!(manifest("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"), @r#"
-    1:13 unknown apiVersion `v1`; known: kindling/v1
+    insta::assert_snapshot!(manifest("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"), @"
+    1:13 unknown apiVersion `v1`; known: kindling/v1, dicode/v1
     2:7 unknown kind `ConfigMap`; known: Task
-    "#);
+    ");
     insta::assert_snapshot!(manifest("name: digest\nruntime: shell\n"), @r#"
     1:1 the field `apiVersion` is missing
     1:1 the field `kind` is missing
@@ -121,11 +121,11 @@ fn the_service() {
     /srv/kindling.yaml:4:14: `server.token_env` names a variable that is not set
       hint: set it before kindling is started, or use `token_file`
     "#);
-    insta::assert_snapshot!(configuration("server: {token_env: SHORT}\ndatadir: x\n"), @r#"
+    insta::assert_snapshot!(configuration("server: {token_env: SHORT}\ndatadir: x\n"), @"
     /srv/kindling.yaml:1:21: `server.token_env` gives a token shorter than 16 bytes
       hint: `openssl rand -hex 32` makes one
-    /srv/kindling.yaml:2:1: unknown field `datadir`; did you mean `data_dir`? known: server, data_dir, sources, limits
-    "#);
+    /srv/kindling.yaml:2:1: unknown field `datadir`; did you mean `data_dir`? known: server, data_dir, sources, runtimes, limits
+    ");
 }
 
 #[test]
