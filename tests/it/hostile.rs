@@ -84,29 +84,33 @@ fn corpus() -> Vec<Hostile> {
     all
 }
 
+/// Lists of aliases of lists of aliases.
+fn laughs(levels: usize, wide: usize) -> String {
+    let mut text = "params:\n  a0: &a0 [x, x]\n".to_owned();
+    for level in 1..levels {
+        let before = vec![format!("*a{}", level - 1); wide].join(", ");
+        text.push_str(&format!("  a{level}: &a{level} [{before}]\n"));
+    }
+    text
+}
+
+/// Maps that merge one map twice, which merges another one twice.
+fn merges(levels: usize) -> String {
+    let mut text = "x0: &m0 {k0: 1}\n".to_owned();
+    for level in 1..levels {
+        let before = level - 1;
+        text.push_str(&format!("x{level}: &m{level} {{<<: [*m{before}, *m{before}], k{level}: 1}}\n"));
+    }
+    text
+}
+
 /// Manifests that expand, nest, repeat or lie.
 fn bombs() -> Vec<Hostile> {
     let head = |key: &str| manifest(key, "manual: true");
-    let of = |levels: usize, wide: usize| {
-        let mut text = "params:\n  a0: &a0 [x, x]\n".to_owned();
-        for level in 1..levels {
-            let before = vec![format!("*a{}", level - 1); wide].join(", ");
-            text.push_str(&format!("  a{level}: &a{level} [{before}]\n"));
-        }
-        text
-    };
-    let merges = |levels: usize| {
-        let mut text = "x0: &m0 {k0: 1}\n".to_owned();
-        for level in 1..levels {
-            let before = level - 1;
-            text.push_str(&format!("x{level}: &m{level} {{<<: [*m{before}, *m{before}], k{level}: 1}}\n"));
-        }
-        text
-    };
     let long = format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(8 << 10), vec!["*a"; 190].join(", "));
     let cases: Vec<(&'static str, String, &'static str)> = vec![
-        ("bomb-laughs", of(10, 9), ""),
-        ("bomb-wide", of(4, 150), ""),
+        ("bomb-laughs", laughs(10, 9), ""),
+        ("bomb-wide", laughs(4, 150), ""),
         ("bomb-merge", merges(30), ""),
         ("bomb-quadratic", long, ""),
         ("bomb-self", "a: &a [*a]\n".into(), "inside what it stands for"),
@@ -227,10 +231,13 @@ fn entry<'a>(mode: &'a str, name: &'a str, object: &'a str) -> (&'a str, &'a [u8
     (mode, name.as_bytes(), object)
 }
 
+/// Entries of a tree: a path, a mode and an object.
+type Things = Vec<(Vec<u8>, &'static str, String)>;
+
 /// The directory of a unit as a tree object: things by their paths.
-fn tree_of(repo: &Repo, things: &[(Vec<u8>, &'static str, String)]) -> String {
+fn tree_of(repo: &Repo, things: &Things) -> String {
     let mut here: Vec<(&str, Vec<u8>, String)> = Vec::new();
-    let mut below: BTreeMap<Vec<u8>, Vec<(Vec<u8>, &'static str, String)>> = BTreeMap::new();
+    let mut below: BTreeMap<Vec<u8>, Things> = BTreeMap::new();
     for (path, mode, object) in things {
         match path.iter().position(|byte| *byte == b'/') {
             None => here.push((mode, path.clone(), object.clone())),

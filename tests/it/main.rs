@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cli;
+mod dicode;
 mod errors;
 mod faults;
 mod git;
