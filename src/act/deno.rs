@@ -29,7 +29,11 @@ pub(super) fn flags(version: &Version, places: Places<'_>, shim: &Path) -> Vec<O
         None => args.push("--no-config".into()),
     }
     // A lock file that the unit has is obeyed and never changed; none is made.
-    args.push(if has("deno.lock") { "--frozen".into() } else { "--no-lock".into() });
+    if has("deno.lock") {
+        args.extend(["--frozen".into(), "--lock".into(), places.task.join("deno.lock").into()]);
+    } else {
+        args.push("--no-lock".into());
+    }
     match &version.spec.permissions.sandbox {
         None => args.push("--allow-all".into()),
         Some(sandbox) => {
