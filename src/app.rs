@@ -35,6 +35,7 @@ use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
 use crate::reconcile::runs::{Runner, chain};
+use crate::reconcile::trust::Trust;
 use crate::record::{Blobs, Retention, SourceRecord, Store, StoreError};
 use crate::support::clock::Clock;
 use crate::support::lifecycle::{Lifecycle, Stop};
@@ -305,8 +306,18 @@ impl Parts {
 
     fn service(&self) -> Service {
         let (events, clock) = (Events::default(), self.clock.clone());
-        let target = Arc::new(TaskTarget::new(self.folders.clone(), &self.mark));
-        let runner = Runner::new(self.store.clone(), Arc::clone(&target), clock.clone(), events.clone());
+        let target = Arc::new(
+            TaskTarget::new(self.folders.clone(), &self.mark).with_programs(self.settings.programs.clone()),
+        );
+        let board = Board::default();
+        let trust = Trust::new(board.clone(), self.settings.own_variables.clone());
+        let runner = Runner::new(
+            self.store.clone(),
+            Arc::clone(&target),
+            clock.clone(),
+            events.clone(),
+            trust.clone(),
+        );
         // Daemons report to the service, which is made of them.
         let late: Arc<OnceLock<Service>> = Arc::default();
         let told = Arc::clone(&late);
@@ -323,7 +334,8 @@ impl Parts {
             daemons: Daemons::new(Arc::clone(&runner), report),
             runner,
             events,
-            board: Board::default(),
+            board,
+            trust,
             clock,
             limits: self.limits.clone(),
             closing: CancellationToken::new(),

@@ -1,4 +1,4 @@
-//! The private channel between kindling and a shim: a socket on which the request goes out and log records, the
+//! The private channel between kindling and a shim: a socket, or two pipes, on which the request goes out and log records, the
 //! response, the output and the error come back.
 //!
 //! A frame is one letter, the length of its payload in four bytes (big endian), and the payload. What comes back is
@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Number, Value};
 use tokio::io::{AsyncRead, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::lines::{Splitter, escape};
+use super::spawn::Channel;
 use super::streams::{Fate, Gone, LogSender, Reader, send};
 use super::{MAX_MESSAGE_BYTES, json};
 use crate::model::run::Stream;
@@ -63,13 +63,13 @@ fn param(value: &ParamValue) -> Value {
 /// Sends the request and takes everything that comes back, until the shim's end or until `gone` says so. Gives back
 /// also whether somebody still held the channel open then.
 pub(crate) async fn converse(
-    stream: UnixStream,
+    channel: Channel,
     request: Vec<u8>,
     fate: watch::Sender<Fate>,
     lines: &LogSender,
     gone: Gone,
 ) -> (Said, bool) {
-    let (read, mut write) = stream.into_split();
+    let Channel { read, mut write } = channel;
     let mut listener =
         Listener { frames: Reader::new(read, gone), buffer: Vec::new(), said: Said::default() };
     let ask = async {
@@ -191,6 +191,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -213,7 +214,7 @@ mod tests {
             }
         };
         let both = async {
-            tokio::join!(converse(ours, request(&BTreeMap::new(), "null"), fate, &lines, gone), shim).0
+            tokio::join!(converse(ours.into(), request(&BTreeMap::new(), "null"), fate, &lines, gone), shim).0
         };
         let (said, was_held) = tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
         assert!(!was_held);
@@ -277,7 +278,7 @@ mod tests {
         let (lines, _log) = mpsc::channel(1);
         let (_gone, gone) = watch::channel(None);
         let frame = request(&params, "[123456789012345678901234567890,\n 1]");
-        let talk = tokio::spawn(async move { converse(theirs, frame, fate, &lines, gone).await });
+        let talk = tokio::spawn(async move { converse(theirs.into(), frame, fate, &lines, gone).await });
         for expected in
             [r#"{"n":1.5,"odd":0.5,"q":"a\"b","yes":true}"#, "[123456789012345678901234567890,\n 1]"]
         {

@@ -5,7 +5,9 @@ use std::env;
 use std::ffi::OsString;
 
 use super::Launch;
+use super::places::Places;
 use crate::model::spec::TaskSpec;
+use crate::plan::trust::INHERITED;
 
 /// The variable that names the run of a process.
 pub(crate) const RUN: &str = "KINDLING_RUN";
@@ -14,18 +16,21 @@ pub(crate) const TASK: &str = "KINDLING_TASK";
 /// The variable that tells the processes of one data directory from all others.
 pub(crate) const MARK: &str = "KINDLING_MARK";
 
-/// What a run takes over from kindling's own environment, where it is set.
-const INHERITED: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
-
 /// Where programs are looked for if kindling itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The whole environment of a run: later parts win over earlier ones, kindling's own variables over all.
 ///
 /// # Errors
-/// The name of a variable that no program can be given, or whose value none can.
-pub(crate) fn of_run(launch: &Launch, mark: &str) -> Result<BTreeMap<OsString, OsString>, String> {
+/// The name of a variable that no program can be given, or whose value none can; a variable that the task needs and
+/// kindling does not have.
+pub(crate) fn of_run(
+    launch: &Launch,
+    mark: &str,
+    places: Places<'_>,
+) -> Result<BTreeMap<OsString, OsString>, String> {
     let spec = &launch.version.spec;
+    let expand = |text: &String| if spec.permissions.places { places.expand(text) } else { text.clone() };
     let mut all = BTreeMap::new();
     for name in INHERITED {
         if let Some(value) = env::var_os(name) {
@@ -33,9 +38,16 @@ pub(crate) fn of_run(launch: &Launch, mark: &str) -> Result<BTreeMap<OsString, O
         }
     }
     all.insert("PATH".into(), own_path());
+    for (name, host) in &spec.permissions.env {
+        match env::var_os(&host.name) {
+            Some(value) => drop(all.insert(name.into(), value)),
+            None if host.optional => {}
+            None => return Err(format!("the variable `{}` is not set where kindling runs", host.name)),
+        }
+    }
     let own =
         [(RUN, launch.run.to_string()), (TASK, launch.version.unit.to_string()), (MARK, mark.to_owned())];
-    let given = spec.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let given = spec.env.iter().map(|(name, value)| (name.clone(), expand(value)));
     let params = launch.params.iter().map(|(name, value)| (variable_of_param(name), value.text()));
     let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
     for (name, value) in given.chain(params).chain(own) {
@@ -68,7 +80,33 @@ mod tests {
     use super::*;
     use crate::act::tasks::tests::version;
     use crate::model::id::RunId;
-    use crate::model::spec::ParamValue;
+    use crate::model::spec::{HostVariable, ParamValue, Permissions};
+
+    fn places() -> Places<'static> {
+        Places { task: std::path::Path::new("/v"), data: std::path::Path::new("/d") }
+    }
+
+    #[test]
+    fn takes_from_kindling_what_is_named_and_fails_where_it_is_missing() {
+        let of = |name: &str, optional| {
+            let mut launch = launch(&[("DIR", "${TASK_DIR}/${USER}")], &[]);
+            let mut version = (*launch.version).clone();
+            let mut spec = (*version.spec).clone();
+            let host = HostVariable { name: name.into(), optional };
+            spec.permissions =
+                Permissions { env: BTreeMap::from([("MINE".into(), host)]), places: true, sandbox: None };
+            version.spec = Arc::new(spec);
+            launch.version = Arc::new(version);
+            of_run(&launch, "m", places())
+        };
+        let all = of("CARGO_MANIFEST_DIR", false).unwrap();
+        let get = |name: &str| all.get(std::ffi::OsStr::new(name)).and_then(|value| value.to_str());
+        assert_eq!((get("MINE"), get("CARGO_MANIFEST_DIR")), (Some(env!("CARGO_MANIFEST_DIR")), None));
+        assert_eq!(get("DIR"), Some("/v/${USER}"), "only places are put in");
+        assert!(!of("NO_SUCH_VARIABLE", true).unwrap().contains_key(std::ffi::OsStr::new("MINE")));
+        let why = of("NO_SUCH_VARIABLE", false).unwrap_err();
+        assert_eq!(why, "the variable `NO_SUCH_VARIABLE` is not set where kindling runs");
+    }
 
     fn launch(env: &[(&str, &str)], params: &[(&str, ParamValue)]) -> Launch {
         let mut version = version("team/digest", 1);
@@ -87,7 +125,7 @@ mod tests {
     fn names_params_and_keeps_its_own_variables() {
         let env = [("KINDLING_RUN", "x"), ("KINDLING_MARK", "y"), ("A", "1"), ("PARAM_TOP_N", "user")];
         let params = [("top-n", ParamValue::Number("3".into())), ("dry.run", ParamValue::Boolean(true))];
-        let all = of_run(&launch(&env, &params), "m4rk").unwrap();
+        let all = of_run(&launch(&env, &params), "m4rk", places()).unwrap();
         let get = |name: &str| all.get(std::ffi::OsStr::new(name)).map(|value| value.to_str().unwrap());
         assert_eq!(
             (get("PARAM_TOP_N"), get("PARAM_DRY_RUN"), get("A")),
@@ -102,7 +140,7 @@ mod tests {
     #[test]
     fn refuses_what_no_program_can_be_given() {
         for (name, value) in [("A=B", "1"), ("", "1"), ("A\0", "1"), ("A", "1\0")] {
-            assert!(of_run(&launch(&[(name, value)], &[]), "m").is_err(), "{name:?}");
+            assert!(of_run(&launch(&[(name, value)], &[]), "m", places()).is_err(), "{name:?}");
         }
     }
 }

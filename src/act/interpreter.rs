@@ -1,6 +1,6 @@
 //! Finds the programs that run tasks. Starts none of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,7 @@ use rustix::fs::Access;
 use super::environment::search_path;
 use crate::model::problem::{Problem, Reason};
 use crate::model::spec::{Runtime, TaskSpec};
+use crate::support::text::printable;
 
 /// After this long the whole of `PATH` is searched again; a program that was found is looked at each time.
 const SEARCH_AGAIN: Duration = Duration::from_secs(1);
@@ -19,7 +20,11 @@ const SEARCH_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub struct Interpreters {
     seen: Arc<Mutex<HashMap<(String, OsString), Look>>>,
+    set: Arc<Paths>,
 }
+
+/// Programs of runtimes by the runtime's word, in place of those on `PATH`; absolute.
+pub type Paths = BTreeMap<String, PathBuf>;
 
 /// What a search gave.
 #[derive(Clone, Debug)]
@@ -29,10 +34,23 @@ struct Look {
 }
 
 impl Interpreters {
+    /// Takes these programs in place of those on `PATH`.
+    #[must_use]
+    pub fn new(set: Paths) -> Self {
+        Self { seen: Arc::default(), set: Arc::new(set) }
+    }
+
+    fn set(&self, runtime: &Runtime) -> Option<&PathBuf> {
+        self.set.get(runtime.as_str()).filter(|_| !matches!(runtime, Runtime::Command(_)))
+    }
+
     /// What keeps this machine from running `spec`: the program is missing. A command that is a file of the unit
     /// (its name has a slash) is found only in the version's folder, so it is never a problem here.
     #[must_use]
     pub fn check(&self, spec: &TaskSpec) -> Option<Problem> {
+        if let Some(path) = self.set(&spec.runtime) {
+            return (!is_program(path)).then(|| problem_of_set(&spec.runtime, path));
+        }
         let program = spec.runtime.interpreter();
         let missing = match Place::of(program) {
             Place::OfTheUnit => false,
@@ -47,6 +65,9 @@ impl Interpreters {
     /// # Errors
     /// There is none: what to do about it.
     pub fn find(&self, spec: &TaskSpec, folder: &Path) -> Result<PathBuf, Problem> {
+        if let Some(path) = self.set(&spec.runtime) {
+            return Ok(path.clone());
+        }
         let program = spec.runtime.interpreter();
         let found = match Place::of(program) {
             // Not there or not executable: the system's own error says which when it is started.
@@ -106,6 +127,12 @@ fn is_program(file: &Path) -> bool {
     file.is_file() && rustix::fs::access(file, Access::EXEC_OK).is_ok()
 }
 
+fn problem_of_set(runtime: &Runtime, path: &Path) -> Problem {
+    let (word, path) = (runtime.as_str(), printable(&path.display().to_string()).into_owned());
+    let message = format!("`runtimes.{word}` names {path}, which is not there or not executable");
+    Problem::new(Reason::MissingInterpreter, message)
+}
+
 fn problem(spec: &TaskSpec) -> Problem {
     let program = spec.runtime.interpreter();
     let message = match &spec.runtime {
@@ -116,7 +143,17 @@ fn problem(spec: &TaskSpec) -> Problem {
         Runtime::Node => "`node` is not on PATH: install Node.js 18 or later (https://nodejs.org, \
              `apt install nodejs`, `apk add nodejs`)"
             .to_owned(),
-        Runtime::Deno | Runtime::Bun | Runtime::Ruby => format!("`{program}` is not on PATH"),
+        Runtime::Deno => "`deno` is not on PATH: install Deno 2 or later (https://deno.com, `npm install -g \
+             deno`), or name it with `runtimes.deno` in kindling.yaml"
+            .to_owned(),
+        Runtime::Bun => "`bun` is not on PATH: install Bun 1.1 or later (https://bun.com, `npm install -g \
+             bun`), or name it with `runtimes.bun` in kindling.yaml"
+            .to_owned(),
+        Runtime::Ruby => {
+            "`ruby` is not on PATH: install Ruby 3.0 or later (`apt install ruby`, `dnf install \
+             ruby`, `apk add ruby`)"
+                .to_owned()
+        }
         Runtime::Command(_) if program.is_empty() => "the command is empty: name a program".to_owned(),
         Runtime::Command(_) if program.starts_with('/') => {
             format!("`{program}` is not there or not executable: install it")
@@ -168,6 +205,20 @@ mod tests {
         assert!(all.check(&spec).is_some(), "a removal is seen at once");
         fs::write(&tool, "#!/bin/sh\n").unwrap();
         assert!(Interpreters::default().check(&spec).is_some(), "what may not be executed is no program");
+    }
+
+    #[test]
+    fn a_setting_stands_in_for_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spec = spec(&[], dir.path());
+        spec.runtime = Runtime::Deno;
+        let all = Interpreters::new(BTreeMap::from([("deno".into(), dir.path().join("deno"))]));
+        let missing = all.check(&spec).unwrap();
+        assert!(missing.message.starts_with("`runtimes.deno` names "), "{missing}");
+        fs::write(dir.path().join("deno"), "").unwrap();
+        fs::set_permissions(dir.path().join("deno"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(all.check(&spec).is_none());
+        assert_eq!(all.find(&spec, Path::new("/x")).unwrap(), dir.path().join("deno"));
     }
 
     #[test]

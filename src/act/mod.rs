@@ -15,13 +15,16 @@ use crate::model::spec::{ParamValue, TaskSpec};
 use crate::model::unit::Version;
 
 mod channel;
+mod deno;
 mod environment;
 pub mod folder;
 mod group;
 pub mod interpreter;
+mod invocation;
 mod json;
 mod lines;
 mod make;
+mod places;
 pub mod probe;
 mod process;
 mod procfs;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -16,7 +15,7 @@ use super::channel::{self, Said};
 use super::folder::FolderLease;
 use super::group::Group;
 use super::remaining::Ending;
-use super::spawn::Spawned;
+use super::spawn::{Channel, Spawned};
 use super::streams::{self, DRAIN, Fate, LogSender, MAX_PROGRAM_OUTPUT, Reader, Stdout};
 use super::{Exit, json, lines};
 use crate::model::run::{ProcessId, Stream};
@@ -54,7 +53,7 @@ pub(crate) struct Running {
     stdin: ChildStdin,
     stdout: ChildStdout,
     stderr: ChildStderr,
-    channel: Option<UnixStream>,
+    channel: Option<Channel>,
     terms: Terms,
     deadline: Option<Instant>,
 }
@@ -100,8 +99,8 @@ impl Running {
             end
         };
         let talk = async {
-            let Some(stream) = channel else { return (Said::default(), false) };
-            channel::converse(stream, request, fate_is, &lines, gone.clone()).await
+            let Some(channel) = channel else { return (Said::default(), false) };
+            channel::converse(channel, request, fate_is, &lines, gone.clone()).await
         };
         let (end, (), out, err_held, (said, channel_held)) = tokio::join!(
             life,

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 const PYTHON: &str = include_str!("shim/shim.py");
 const PYTHON_MODULE: &str = include_str!("shim/kindling_shim.py");
-const NODE: &str = include_str!("shim/shim.cjs");
+const JAVASCRIPT: &str = include_str!("shim/shim.cjs");
+const RUBY: &str = include_str!("shim/shim.rb");
 
 /// The folder that holds the shims.
 #[derive(Clone, Debug)]
@@ -32,12 +33,20 @@ impl Shims {
         self.file("python.py", PYTHON)
     }
 
-    /// The shim for Node.js.
+    /// The shim for Node.js, Bun and Deno.
     ///
     /// # Errors
     /// It can be neither read nor written.
-    pub(crate) fn node(&self) -> io::Result<PathBuf> {
-        self.file("node.cjs", NODE)
+    pub(crate) fn javascript(&self) -> io::Result<PathBuf> {
+        self.file("javascript.cjs", JAVASCRIPT)
+    }
+
+    /// The shim for Ruby.
+    ///
+    /// # Errors
+    /// It can be neither read nor written.
+    pub(crate) fn ruby(&self) -> io::Result<PathBuf> {
+        self.file("ruby.rb", RUBY)
     }
 
     fn file(&self, name: &str, text: &str) -> io::Result<PathBuf> {
@@ -75,7 +84,7 @@ mod tests {
         let path = shims.python().unwrap();
         fs::write(&path, "print('somebody else')").unwrap();
         assert_eq!(fs::read_to_string(shims.python().unwrap()).unwrap(), PYTHON);
-        assert_eq!(fs::read_to_string(shims.node().unwrap()).unwrap(), NODE);
+        assert_eq!(fs::read_to_string(shims.javascript().unwrap()).unwrap(), JAVASCRIPT);
         assert_eq!(fs::read_dir(dir.path().join("shim")).unwrap().count(), 3);
     }
 }

@@ -1,15 +1,16 @@
 //! Runs tasks as processes of this machine.
 
-use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::folder::Folders;
-use super::interpreter::Interpreters;
+use super::interpreter::{Interpreters, Paths};
+use super::invocation::Invocation;
+use super::places::Places;
 use super::process::{Running, Terms, Wires};
 use super::shims::Shims;
 use super::spawn::{Order, Spawned};
@@ -19,7 +20,7 @@ use super::{
     environment, json,
 };
 use crate::model::problem::Problem;
-use crate::model::spec::{Runtime, TaskSpec};
+use crate::model::spec::{ParamValue, TaskSpec};
 
 /// A program file that another thread's new child still has open for writing cannot be executed; that passes
 /// within milliseconds.
@@ -57,6 +58,13 @@ impl TaskTarget {
         }
     }
 
+    /// With these programs in place of those on `PATH`.
+    #[must_use]
+    pub fn with_programs(mut self, programs: Paths) -> Self {
+        self.interpreters = Interpreters::new(programs);
+        self
+    }
+
     /// With another time between TERM and KILL than [`STOP_GRACE`].
     #[must_use]
     pub fn with_grace(mut self, grace: Duration) -> Self {
@@ -64,17 +72,19 @@ impl TaskTarget {
         self
     }
 
-    async fn run(&self, launch: Launch) -> Result<Started, ActError> {
+    async fn run(&self, mut launch: Launch) -> Result<Started, ActError> {
         check_input(&launch.input)?;
         let lease = self.folders.acquire(&launch.version).await?;
-        let order = self.order(&launch, lease.path())?;
+        let places = Places { task: lease.path(), data: self.data_dir() };
+        put_places(&mut launch, places);
+        let order = self.order(&launch, places)?;
         let spec = &launch.version.spec;
         let terms = Terms {
-            fate: fate(spec),
+            fate: fate(spec, order.channel.is_some()),
             is_daemon: spec.is_daemon(),
             timeout: spec.timeout,
             grace: self.grace,
-            request: if order.has_channel {
+            request: if order.channel.is_some() {
                 channel::request(&launch.params, &launch.input)
             } else {
                 Vec::new()
@@ -89,37 +99,49 @@ impl TaskTarget {
         Ok(accompany(running))
     }
 
-    fn order(&self, launch: &Launch, folder: &Path) -> Result<Order, ActError> {
+    /// The versions' folder stands in it.
+    fn data_dir(&self) -> &Path {
+        self.folders.root().parent().unwrap_or(self.folders.root())
+    }
+
+    fn order(&self, launch: &Launch, places: Places<'_>) -> Result<Order, ActError> {
         let spec = &launch.version.spec;
         let failed = |source| ActError::Spawn { program: spec.runtime.interpreter().to_owned(), source };
         let program = self
             .interpreters
-            .find(spec, folder)
+            .find(spec, places.task)
             .map_err(|problem| failed(io::Error::new(io::ErrorKind::NotFound, problem.message)))?;
-        let env = environment::of_run(launch, &self.mark)
-            .map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
-        let entry = || {
-            let missing = || io::Error::new(io::ErrorKind::NotFound, "the task has no entry");
-            spec.entry.clone().ok_or_else(missing)
-        };
-        // The task's id is there for whoever reads the list of processes.
-        let shimmed = |shim: io::Result<PathBuf>| -> io::Result<Vec<OsString>> {
-            Ok(vec![shim?.into(), folder.join(entry()?).into(), launch.version.unit.to_string().into()])
-        };
-        let args = match &spec.runtime {
-            Runtime::Shell => entry().map(|entry| vec![format!("./{entry}").into()]),
-            Runtime::Python => shimmed(self.shims.python()),
-            Runtime::Node | Runtime::Deno | Runtime::Bun | Runtime::Ruby => shimmed(self.shims.node()),
-            Runtime::Command(argv) => Ok(argv.iter().skip(1).map(OsString::from).collect()),
-        };
+        let refused = |why| failed(io::Error::new(io::ErrorKind::InvalidInput, why));
+        let mut env = environment::of_run(launch, &self.mark, places).map_err(refused)?;
+        let invocation = Invocation::of(&launch.version, places, &self.shims).map_err(failed)?;
+        for (name, value) in invocation.env {
+            env.entry((*name).into()).or_insert_with(|| (*value).into());
+        }
         Ok(Order {
             run: launch.run.clone(),
             program,
-            args: args.map_err(failed)?,
+            args: invocation.args,
             env,
-            dir: folder.to_owned(),
-            has_channel: has_shim(&spec.runtime),
+            dir: places.task.to_owned(),
+            channel: invocation.channel,
         })
+    }
+}
+
+/// Puts places into parameters that have their default.
+fn put_places(launch: &mut Launch, places: Places<'_>) {
+    let version = Arc::clone(&launch.version);
+    if !version.spec.permissions.places {
+        return;
+    }
+    for (name, value) in &mut launch.params {
+        let is_default =
+            version.spec.params.get(name).is_some_and(|param| param.default.as_ref() == Some(value));
+        if let ParamValue::String(text) = value
+            && is_default
+        {
+            *text = places.expand(text);
+        }
     }
 }
 
@@ -140,15 +162,11 @@ fn check_input(input: &str) -> Result<(), ActError> {
     json::check(input).map_err(|error| ActError::Input(InputRefusal::NotJson(error)))
 }
 
-fn has_shim(runtime: &Runtime) -> bool {
-    matches!(runtime, Runtime::Python | Runtime::Node)
-}
-
-fn fate(spec: &TaskSpec) -> Fate {
-    match &spec.runtime {
+fn fate(spec: &TaskSpec, has_channel: bool) -> Fate {
+    match has_channel {
         _ if spec.is_daemon() => Fate::Log,
-        runtime if has_shim(runtime) => Fate::Open,
-        _ => Fate::Output,
+        true => Fate::Open,
+        false => Fate::Output,
     }
 }
 

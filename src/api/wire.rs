@@ -53,6 +53,9 @@ pub struct UnitView {
     pub held: Option<HoldView>,
     /// What keeps it from being deployed.
     pub problems: Vec<ProblemView>,
+    /// What in its manifest has no effect.
+    #[serde(default)]
+    pub warnings: Vec<ProblemView>,
     /// Its conditions.
     pub conditions: Vec<ConditionView>,
     /// When this was last changed.

@@ -199,7 +199,7 @@ async fn sources(settings: &Settings, findings: &mut Findings) {
             "add one below `sources:`, or with `kindling source add`",
         );
     }
-    let interpreters = Interpreters::default();
+    let interpreters = Interpreters::new(settings.programs.clone());
     let mut needed: BTreeMap<String, (TaskSpec, String)> = BTreeMap::new();
     let mut directories = 0;
     for source in &settings.sources {

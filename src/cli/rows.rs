@@ -9,7 +9,7 @@ impl Row for UnitView {
     fn headers(wide: bool) -> Vec<&'static str> {
         let mut headers = vec!["NAME", "KIND", "READY", "HASH", "ACTION", "AGE"];
         if wide {
-            headers.extend(["SOURCE", "REVISION", "RULE", "HELD", "SUSPENDED"]);
+            headers.extend(["SOURCE", "REVISION", "RULE", "HELD", "SUSPENDED", "WARNINGS"]);
         }
         headers.push("MESSAGE");
         headers
@@ -31,6 +31,10 @@ impl Row for UnitView {
                 self.rule.clone().unwrap_or_default(),
                 self.held.as_ref().map(|held| short(Some(&held.hash))).unwrap_or_default(),
                 self.suspended.as_ref().map(|suspended| age(&suspended.since, now)).unwrap_or_default(),
+                Some(self.warnings.len())
+                    .filter(|count| *count > 0)
+                    .map(|count| count.to_string())
+                    .unwrap_or_default(),
             ]);
         }
         cells.push(unit_message(self));

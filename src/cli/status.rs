@@ -89,8 +89,20 @@ fn screen(
         0 => "everything is ready".to_owned(),
         some => format!("{some} not ready"),
     };
+    if let Some(line) = warned(units) {
+        output.line(&line)?;
+    }
     let units = count(status.units, "unit");
     output.line(&format!("{units}, {unready}; kindling {} at {address}", printable(&status.version)))
+}
+
+/// How many units have warnings, and where they are told.
+fn warned(units: &[UnitView]) -> Option<String> {
+    let warned: Vec<&UnitView> = units.iter().filter(|unit| !unit.warnings.is_empty()).collect();
+    let first = warned.first()?;
+    let warnings = warned.iter().map(|unit| unit.warnings.len()).sum();
+    let (warnings, units) = (count(warnings, "warning"), count(warned.len(), "unit"));
+    Some(format!("{warnings} on {units}: kindling why {}", printable(&first.id)))
 }
 
 /// What a person has stopped: it may be ready all the same, and is easily forgotten.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::api::exit;
-use crate::api::wire::{Items, ProblemView};
+use crate::api::wire::ProblemView;
 use crate::config::locate::LocateError;
 use crate::config::{Role, Settings};
 use crate::model::limits::Limits;
@@ -45,7 +45,7 @@ struct Found {
 
 pub async fn validate(args: &Args, context: &mut Context) -> Ended {
     let plan = plan(args, context)?;
-    let (mut found, mut units, mut roots) = (Vec::new(), 0, Vec::new());
+    let (mut found, mut warnings, mut units, mut roots) = (Vec::new(), Vec::new(), 0, Vec::new());
     let mut failed: Option<CliError> = None;
     for root in plan.roots {
         let looked = match look(&root, &plan.skip, &plan.limits).await {
@@ -60,22 +60,30 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
         };
         units += looked.catalog.len();
         let broken = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().err());
-        let mut problems: Vec<Problem> = broken.flatten().cloned().chain(looked.strays).collect();
-        problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
-        found.extend(problems.into_iter().map(|problem| Found {
-            file: problem.file.as_ref().map(|file| root.join(file.as_str())),
-            problem,
-        }));
+        found.extend(in_order(&root, broken.flatten().chain(&looked.strays)));
+        let whole = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().ok());
+        warnings.extend(in_order(&root, whole.flat_map(|unit| unit.warnings.iter())));
         roots.push(root);
     }
-    print(&mut context.output, &context.here, &found)?;
+    print(&mut context.output, &context.here, &found, &warnings)?;
     if !roots.is_empty() {
-        tell_sum(&mut context.output, units, found.len(), &roots);
+        tell_sum(&mut context.output, units, (found.len(), warnings.len()), &roots);
     }
     match failed {
         Some(error) => Err(error),
         None => Ok(if found.is_empty() { exit::DONE } else { exit::NOT_SO }),
     }
+}
+
+/// Problems of a root in the order of their places.
+fn in_order<'a>(root: &Path, problems: impl Iterator<Item = &'a Problem>) -> Vec<Found> {
+    let mut problems: Vec<Problem> = problems.cloned().collect();
+    problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
+    let found = |problem: Problem| Found {
+        file: problem.file.as_ref().map(|file| root.join(file.as_str())),
+        problem,
+    };
+    problems.into_iter().map(found).collect()
 }
 
 fn plan(args: &Args, context: &Context) -> Result<Plan, CliError> {
@@ -131,10 +139,13 @@ fn view(found: &Found, here: &Path) -> ProblemView {
     }
 }
 
-fn print(output: &mut Output, here: &Path, found: &[Found]) -> Result<(), CliError> {
+fn print(output: &mut Output, here: &Path, found: &[Found], warnings: &[Found]) -> Result<(), CliError> {
     let views = found.iter().map(|found| view(found, here));
     match output.format {
-        Format::Json | Format::Yaml => output.value(&Items { items: views.collect() }),
+        Format::Json | Format::Yaml => output.value(&Checked {
+            items: views.collect(),
+            warnings: warnings.iter().map(|found| view(found, here)).collect(),
+        }),
         Format::Name => {
             for view in views {
                 output.line(&printable(&view.file.unwrap_or_default()))?;
@@ -152,12 +163,23 @@ fn print(output: &mut Output, here: &Path, found: &[Found]) -> Result<(), CliErr
                     output.line(&excerpt)?;
                 }
             }
+            for warning in warnings {
+                let line = report::place_and_message(&view(warning, here));
+                output.line(&printable(&format!("warning: {line}")))?;
+            }
             Ok(())
         }
     }
 }
 
-fn tell_sum(output: &mut Output, units: usize, problems: usize, roots: &[PathBuf]) {
+/// What was found, as data.
+#[derive(serde::Serialize)]
+struct Checked {
+    items: Vec<ProblemView>,
+    warnings: Vec<ProblemView>,
+}
+
+fn tell_sum(output: &mut Output, units: usize, (problems, warnings): (usize, usize), roots: &[PathBuf]) {
     if output.format.is_data() || output.format == Format::Name {
         return;
     }
@@ -165,7 +187,12 @@ fn tell_sum(output: &mut Output, units: usize, problems: usize, roots: &[PathBuf
         let roots: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
         output.note(&format!("no {TASK_MANIFEST} below {}", roots.join(", ")));
     } else {
-        output.note(&format!("{}, {}", values::count(units, "unit"), values::count(problems, "problem")));
+        let more = match warnings {
+            0 => String::new(),
+            some => format!(", {}", values::count(some, "warning")),
+        };
+        let (units, problems) = (values::count(units, "unit"), values::count(problems, "problem"));
+        output.note(&format!("{units}, {problems}{more}"));
     }
 }
 

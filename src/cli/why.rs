@@ -59,6 +59,9 @@ fn standing(unit: &UnitView, now: Timestamp) -> Lines {
     for problem in &unit.problems {
         put("problem", report::place_and_message(problem));
     }
+    for warning in &unit.warnings {
+        put("warning", report::place_and_message(warning));
+    }
     put("hash", hashes(unit));
     if let Some(revision) = &unit.deployed_revision {
         put("revision", revision.clone());

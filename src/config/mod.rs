@@ -3,7 +3,7 @@
 //! Reads the file once, and again when the caller reloads. Never keeps or records anything, never looks at the store,
 //! a source or the network, and never reads the environment but through the function that it is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ pub mod remote;
 pub mod repository;
 pub mod secret;
 mod sections;
+mod trust;
 pub mod words;
 pub mod yaml;
 
@@ -46,6 +47,10 @@ pub struct Settings {
     pub sources: Vec<SourceSpec>,
     /// The line of each one's name in the file, from 1.
     pub source_lines: BTreeMap<SourceName, u32>,
+    /// Programs of runtimes by the runtime's word, in place of those on `PATH`; absolute.
+    pub programs: BTreeMap<String, PathBuf>,
+    /// Variables that a key ending in `_env` names anywhere in the file: no unit may have them.
+    pub own_variables: BTreeSet<String>,
     /// Limits for units.
     pub limits: Limits,
 }

@@ -8,12 +8,13 @@ use super::duration::{DURATION, SIZE, duration, size};
 use super::locate::Env;
 use super::node::{Field, Fields, Node};
 use super::secret::Secret;
+use super::trust;
 use super::yaml::{Budget, YamlError, is_blank};
 use super::{ConfigError, Role, Settings, read_bounded};
 use crate::model::id::{self, SourceName};
 use crate::model::limits::Limits;
 use crate::model::path::RelPath;
-use crate::model::source::{Allow, LocalOrigin, Origin, SourceSpec};
+use crate::model::source::{LocalOrigin, Origin, SourceSpec};
 
 /// Where the service listens by default (DESIGN 4).
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
@@ -27,10 +28,11 @@ const MIN_TOKEN_BYTES: usize = 16;
 /// Longest file that holds a token, in bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
-pub(super) const TOP: [&str; 4] = ["server", "data_dir", "sources", "limits"];
+pub(super) const TOP: [&str; 5] = ["server", "data_dir", "sources", "runtimes", "limits"];
 pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "insecure_http"];
-pub(super) const SOURCE: [&str; 3] = ["name", "git", "local"];
+pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
+pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
 pub(super) const LIMITS: [&str; 5] = ["file", "unit", "files", "depth", "manifest"];
 
 pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
@@ -94,6 +96,7 @@ impl Reader<'_> {
         };
         let sources = top.get("sources").map(|field| self.sources(&field, data_dir.as_deref()));
         let (sources, source_lines) = sources.unwrap_or_default();
+        let programs = top.get("runtimes").map(|field| self.programs(&field)).unwrap_or_default();
         let limits = top.get("limits").map_or_else(Limits::default, |field| self.limits(&field));
         Some(Settings {
             file: self.file.to_owned(),
@@ -103,6 +106,8 @@ impl Reader<'_> {
             data_dir: data_dir?,
             sources,
             source_lines,
+            programs,
+            own_variables: trust::own_variables(document.node),
             limits,
         })
     }
@@ -214,11 +219,9 @@ impl Reader<'_> {
                 .required("name", &mut self.errors)
                 .and_then(|field| self.source_name(&field, &mut lines));
             let origin = self.origin(&fields, data_dir);
-            sources.extend(name.zip(origin).map(|(name, origin)| SourceSpec {
-                name,
-                origin,
-                allow: Allow::default(),
-            }));
+            let allow =
+                fields.get("allow").map(|field| trust::allow(&field, &mut self.errors)).unwrap_or_default();
+            sources.extend(name.zip(origin).map(|(name, origin)| SourceSpec { name, origin, allow }));
         }
         (sources, lines)
     }
@@ -301,6 +304,13 @@ impl Reader<'_> {
             self.hinted(error, "name another directory here or in `data_dir`");
         }
         Some(LocalOrigin { path: path?, debounce })
+    }
+
+    fn programs(&mut self, field: &Field<'_>) -> BTreeMap<String, PathBuf> {
+        let fields = field.fields(&RUNTIMES, &mut self.errors);
+        let named = RUNTIMES.into_iter().filter_map(|name| Some((name, fields.as_ref()?.get(name)?)));
+        let read = |(name, field): (&str, Field<'_>)| Some((name.to_owned(), self.path(&field)?));
+        named.filter_map(read).collect()
     }
 
     fn limits(&mut self, field: &Field<'_>) -> Limits {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::path::RelPath;
-use crate::model::source::{DEFAULT_POLL_INTERVAL, GitAuth, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite};
+use crate::model::source::{
+    Allow, DEFAULT_POLL_INTERVAL, GitAuth, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite,
+};
 
 const REFERENCE: &str = include_str!("../../config/kindling.yaml");
 
@@ -79,15 +81,37 @@ fn the_references_settings_are_the_defaults() {
 #[test]
 fn the_reference_names_every_key() {
     use super::repository::{AUTH, GIT};
-    use super::sections::{LIMITS, LOCAL, SERVER, SOURCE, TOP};
+    use super::sections::{LIMITS, LOCAL, RUNTIMES, SERVER, SOURCE, TOP};
+    use super::trust::ALLOW;
     let keys: Vec<&str> = REFERENCE
         .lines()
         .filter_map(|line| line.trim_start_matches(['#', ' ', '-']).split_once(':'))
         .map(|(key, _)| key)
         .collect();
-    for key in [&TOP[..], &SERVER, &SOURCE, &GIT, &AUTH, &LOCAL, &LIMITS].concat() {
+    for key in [&TOP[..], &SERVER, &SOURCE, &GIT, &AUTH, &LOCAL, &ALLOW, &RUNTIMES, &LIMITS].concat() {
         assert!(keys.contains(&key), "{key}");
     }
+}
+
+#[test]
+fn what_is_allowed_and_which_variables_are_its_own() {
+    let text = "sources:\n- name: a\n  local: {path: ./a}\n  allow: {env: [A, _b1], hosts: [git.example.org, 'h:8443']}\n\
+                - {name: b, local: {path: ./b}}\n";
+    let settings = read(text).unwrap();
+    let allow =
+        Allow { env: vec!["A".into(), "_b1".into()], hosts: vec!["git.example.org".into(), "h:8443".into()] };
+    assert_eq!(settings.sources[0].allow, allow);
+    assert_eq!(settings.sources[1].allow, Allow::default());
+    assert_eq!(
+        read("sources:\n- {name: a, local: {path: ./a}, allow: {env: [1A, A-B], hosts: ['a b', x/y], all: true}}\n")
+            .unwrap_err()
+            .len(),
+        5
+    );
+    assert!(read("server: {token_env: KINDLING_TOKEN}").unwrap().own_variables.contains("KINDLING_TOKEN"));
+    let programs = read("runtimes: {deno: ./bin/deno}").unwrap().programs;
+    assert_eq!(programs, [("deno".to_owned(), "/srv/team/bin/deno".into())].into());
+    assert!(read("runtimes: {perl: x}").is_err());
 }
 
 #[test]

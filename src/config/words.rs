@@ -6,7 +6,7 @@ use crate::support::text::printable;
 const MAX_QUOTED: usize = 40;
 
 /// Lists of known words longer than this are left out where a near one was found.
-const SHORT_LIST: usize = 12;
+const SHORT_LIST: usize = 13;
 
 /// A name or a word of a closed list from a file, in backticks: control characters escaped, bounded in length.
 #[must_use]

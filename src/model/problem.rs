@@ -44,10 +44,14 @@ pub enum Reason {
     LimitExceeded,
     /// A file could not be read.
     Unreadable,
+    /// It asks for more than its source may give it.
+    NotAllowed,
+    /// Something in its manifest has no effect: a warning.
+    IgnoredField,
 }
 
 impl Reason {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::InvalidManifest,
         Self::MissingEntry,
         Self::MissingInterpreter,
@@ -55,6 +59,8 @@ impl Reason {
         Self::RefusedPath,
         Self::LimitExceeded,
         Self::Unreadable,
+        Self::NotAllowed,
+        Self::IgnoredField,
     ];
 
     /// The word.
@@ -68,6 +74,8 @@ impl Reason {
             Self::RefusedPath => "RefusedPath",
             Self::LimitExceeded => "LimitExceeded",
             Self::Unreadable => "Unreadable",
+            Self::NotAllowed => "NotAllowed",
+            Self::IgnoredField => "IgnoredField",
         }
     }
 

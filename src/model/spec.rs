@@ -35,6 +35,9 @@ pub struct Permissions {
     pub env: BTreeMap<String, HostVariable>,
     /// What a runtime that can confine a script lets it do; `None` for no limit.
     pub sandbox: Option<Sandbox>,
+    /// Whether `${TASK_DIR}`, `${HOME}` and `${DATADIR}` in `env`, in defaults of parameters and in paths of the
+    /// sandbox stand for those places. Only tasks of `dicode/v1` are read so.
+    pub places: bool,
 }
 
 /// A variable of kindling's own environment.
@@ -200,6 +203,8 @@ pub enum ParamKind {
     Number,
     /// `true` or `false`.
     Boolean,
+    /// A cron expression: five fields, or a name that begins with `@`. Only tasks of `dicode/v1` have these.
+    Cron,
 }
 
 impl ParamKind {
@@ -210,6 +215,7 @@ impl ParamKind {
             Self::String => "string",
             Self::Number => "number",
             Self::Boolean => "boolean",
+            Self::Cron => "cron",
         }
     }
 }

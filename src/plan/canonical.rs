@@ -56,11 +56,13 @@ struct Doc {
 struct PermissionsDoc {
     env: BTreeMap<String, HostVariableDoc>,
     sandbox: Option<SandboxDoc>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    places: bool,
 }
 
 impl PermissionsDoc {
     fn is_empty(&self) -> bool {
-        self.env.is_empty() && self.sandbox.is_none()
+        self.env.is_empty() && self.sandbox.is_none() && !self.places
     }
 }
 
@@ -123,6 +125,7 @@ enum KindDoc {
     String,
     Number,
     Boolean,
+    Cron,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -150,7 +153,7 @@ macro_rules! pairs {
 }
 
 pairs!(RestartPolicy <=> RestartDoc { Always, OnFailure, Never });
-pairs!(ParamKind <=> KindDoc { String, Number, Boolean });
+pairs!(ParamKind <=> KindDoc { String, Number, Boolean, Cron });
 
 impl From<&TaskSpec> for Doc {
     fn from(spec: &TaskSpec) -> Self {
@@ -222,6 +225,7 @@ impl From<&Permissions> for PermissionsDoc {
                 run,
                 sys,
             }),
+            places: permissions.places,
         }
     }
 }
@@ -240,6 +244,7 @@ impl From<PermissionsDoc> for Permissions {
                 run,
                 sys,
             }),
+            places: doc.places,
         }
     }
 }
@@ -303,6 +308,7 @@ mod tests {
                     net: Some(Vec::new()),
                     ..Sandbox::default()
                 }),
+                places: true,
             },
         }
     }
@@ -314,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_form_is_fixed() {
-        insta::assert_snapshot!(encode(&spec()), @r#"{"name":"digest","description":"a\nb","runtime":{"command":["echo","x"]},"entry":null,"trigger":{"daemon":"on-failure"},"params":{"n":{"kind":"number","default":{"number":"1e3"},"required":false,"description":""}},"env":{"A":"1","B":"2"},"timeout_ms":3000,"exclude":["*.tmp"],"permissions":{"env":{"T":{"name":"TOKEN","optional":true}},"sandbox":{"read":["/r"],"write":[],"net":[],"run":[],"sys":[]}}}"#);
+        insta::assert_snapshot!(encode(&spec()), @r#"{"name":"digest","description":"a\nb","runtime":{"command":["echo","x"]},"entry":null,"trigger":{"daemon":"on-failure"},"params":{"n":{"kind":"number","default":{"number":"1e3"},"required":false,"description":""}},"env":{"A":"1","B":"2"},"timeout_ms":3000,"exclude":["*.tmp"],"permissions":{"env":{"T":{"name":"TOKEN","optional":true}},"sandbox":{"read":["/r"],"write":[],"net":[],"run":[],"sys":[]},"places":true}}"#);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Resolved {
     pub files: FileList,
     /// The unit hash.
     pub hash: UnitHash,
+    /// What in its manifest has no effect. No part of the hash.
+    pub warnings: Arc<[Problem]>,
     /// The stamps of `files`, in their order: a file whose stamp is equal need not be read again.
     pub(super) stamps: Box<[Stamp]>,
 }

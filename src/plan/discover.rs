@@ -9,14 +9,15 @@ use std::sync::Arc;
 use crate::model::id;
 use crate::model::limits::Limits;
 use crate::model::path::RelPath;
-use crate::model::problem::{Position, Problem, Reason};
+use crate::model::problem::{Problem, Reason};
 use crate::model::spec::TaskSpec;
 use crate::model::tree::{Changes, Content, Node, NodeKind, Stamp, Tree};
 use crate::model::unit::{FileMode, UnitFile};
 
 use super::catalog::{Catalog, Entry, Resolved};
 use super::exclude::{self, Excludes};
-use super::{hash, manifest};
+use super::hash;
+use super::manifest::{self, TaskRead};
 
 /// The name of a task's manifest.
 pub const TASK_MANIFEST: &str = "task.yaml";
@@ -221,7 +222,7 @@ impl<'a> UnitReader<'a> {
     }
 
     fn resolve(&mut self, manifest: &RelPath) -> Result<(Arc<str>, Resolved), Stop> {
-        let (mut spec, script_at) = self.manifest(manifest)?;
+        let TaskRead { mut spec, script_at, warnings } = self.manifest(manifest)?;
         let key = match self.known_key().filter(|_| !self.dir.is_root()) {
             Some(key) => key,
             None => root_key(&spec, manifest)?,
@@ -231,12 +232,17 @@ impl<'a> UnitReader<'a> {
             .map_err(|problem| problem.in_file(manifest.clone()).at(script_at.line, script_at.column))?;
         let (files, stamps) = self.contents(&members)?;
         let hash = hash::task(&key, &spec, &files);
-        let resolved =
-            Resolved { spec: Arc::new(spec), files: files.into(), hash, stamps: stamps.into_boxed_slice() };
+        let resolved = Resolved {
+            spec: Arc::new(spec),
+            files: files.into(),
+            hash,
+            warnings: warnings.into_iter().map(|warning| warning.in_file(manifest.clone())).collect(),
+            stamps: stamps.into_boxed_slice(),
+        };
         Ok((key, resolved))
     }
 
-    fn manifest(&mut self, path: &RelPath) -> Result<(TaskSpec, Position), Stop> {
+    fn manifest(&mut self, path: &RelPath) -> Result<TaskRead, Stop> {
         let broken = |reason, message: String| Problem::new(reason, message).in_file(path.clone()).at(1, 1);
         let node = self.input.tree.get(path);
         if !node.is_some_and(|node| matches!(node.kind, NodeKind::Regular | NodeKind::Executable)) {

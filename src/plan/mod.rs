@@ -12,3 +12,4 @@ pub mod hash;
 pub mod manifest;
 pub mod params;
 pub mod stray;
+pub mod trust;

@@ -39,13 +39,26 @@ pub fn read(kind: ParamKind, text: &str) -> Option<ParamValue> {
         ParamKind::String => Some(ParamValue::String(text.to_owned())),
         ParamKind::Number => is_plain_number(text).then(|| ParamValue::Number(text.to_owned())),
         ParamKind::Boolean => text.parse().ok().map(ParamValue::Boolean),
+        ParamKind::Cron => is_cron(text).then(|| ParamValue::String(text.to_owned())),
     }
+}
+
+/// What a value of `kind` is called in a message, without its article.
+#[must_use]
+pub fn noun(kind: ParamKind) -> &'static str {
+    if kind == ParamKind::Cron { "cron expression" } else { kind.as_str() }
+}
+
+/// Whether this has the shape of a cron expression.
+fn is_cron(text: &str) -> bool {
+    let fields = text.split_ascii_whitespace().count();
+    if text.starts_with('@') { fields > 0 && text.len() > 1 } else { fields == 5 }
 }
 
 fn value_of(param: &Param, given: Option<&String>) -> Result<Option<ParamValue>, String> {
     match given {
         Some(text) => {
-            read(param.kind, text).map(Some).ok_or_else(|| format!("must be a {}", param.kind.as_str()))
+            read(param.kind, text).map(Some).ok_or_else(|| format!("must be a {}", noun(param.kind)))
         }
         None if param.required => Err("is required".into()),
         None => Ok(param.default.clone()),

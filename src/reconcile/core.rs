@@ -15,6 +15,7 @@ use super::board::Board;
 use super::daemons::Daemons;
 use super::events::Events;
 use super::runs::Runner;
+use super::trust::Trust;
 
 /// The parts of the service that every source works with.
 pub struct Core<T> {
@@ -34,6 +35,8 @@ pub struct Core<T> {
     pub events: Events,
     /// What is shown.
     pub board: Board,
+    /// What units may have.
+    pub trust: Trust,
     /// The time of day.
     pub clock: Clock,
     /// Limits of units.

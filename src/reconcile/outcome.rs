@@ -150,6 +150,14 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     fn next_state(&self, id: &UnitId) -> Unit {
+        let mut unit = self.last_state(id);
+        if let Some(Ok(resolved)) = self.catalog.of_key(&id.key).map(|entry| &entry.state) {
+            unit.record.warnings = resolved.warnings.to_vec();
+        }
+        unit
+    }
+
+    fn last_state(&self, id: &UnitId) -> Unit {
         match self.units.get(&id.key) {
             Some(unit) => {
                 Unit { record: unit.record.clone(), version: unit.version.clone(), busy: unit.busy }
@@ -291,7 +299,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             draft.removed.push(step.unit.clone());
             return;
         }
-        let before = unit.record.clone();
+        let before = self.last_state(&step.unit).record;
         unit.record.desired = step.to;
         if unit.record.hold.as_ref().is_some_and(|hold| Some(hold.hash) != step.to) && step.rule == Rule::Same
         {

@@ -232,7 +232,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         keys
     }
 
-    /// Units of which something else is there than was recorded, or whose interpreter was missing.
+    /// Units of which something else is there than was recorded, or that wait for what is no part of the source: an
+    /// interpreter, or a line in kindling.yaml.
     fn drifted(&mut self) -> Vec<Arc<str>> {
         let now = (self.core.registry.changes(), self.units.changes());
         let keys = |units: &mut dyn Iterator<Item = &Unit>| -> Vec<Arc<str>> {
@@ -249,7 +250,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     fn differs(&self, unit: &Unit) -> bool {
         let id = &unit.record.id;
-        let waits = unit.record.problems.iter().any(|problem| problem.reason == Reason::MissingInterpreter);
+        let outside = [Reason::MissingInterpreter, Reason::NotAllowed];
+        let waits = unit.record.problems.iter().any(|problem| outside.contains(&problem.reason));
         let Some(version) = &unit.version else { return waits };
         let registered = self.core.registry.get(id).map(|live| live.hash);
         let supervised =
@@ -277,6 +279,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return None;
         }
         let id = self.unit_id(&key);
+        if let Some(problem) =
+            desired.as_ref().and_then(|unit| self.core.trust.refusal(&id.source, &unit.spec))
+        {
+            return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
+        }
         let step = decide::decide(&self.facts(order, &id, desired.as_ref()));
         if step.action == Action::Sync
             && let Some(problem) = desired.as_ref().and_then(|unit| self.core.target.check(&unit.spec))

@@ -20,6 +20,7 @@ use crate::record::{Store, StoreError};
 use crate::support::clock::Clock;
 
 use super::events::Events;
+use super::trust::Trust;
 
 /// Lines of log that are written together.
 const LOG_BATCH: usize = 512;
@@ -53,6 +54,7 @@ pub struct Runner<T> {
     target: Arc<T>,
     clock: Clock,
     events: Events,
+    trust: Trust,
     active: Mutex<HashMap<RunId, Arc<Active>>>,
     tasks: TaskTracker,
 }
@@ -96,9 +98,9 @@ impl Asked {
 impl<T: Target> Runner<T> {
     /// A runner without runs.
     #[must_use]
-    pub fn new(store: Store, target: Arc<T>, clock: Clock, events: Events) -> Arc<Self> {
+    pub fn new(store: Store, target: Arc<T>, clock: Clock, events: Events, trust: Trust) -> Arc<Self> {
         let (active, tasks) = (Mutex::new(HashMap::new()), TaskTracker::new());
-        Arc::new(Self { store, target, clock, events, active, tasks })
+        Arc::new(Self { store, target, clock, events, trust, active, tasks })
     }
 
     /// Starts a run of `version`. Whatever keeps the process from starting is the run's own failure.
@@ -118,7 +120,15 @@ impl<T: Target> Runner<T> {
         self.store.insert_run(&run).await?;
         self.tell(&run, EventType::RunStarted, format!("run {id} started")).await;
         let (done, over) = watch::channel(None);
-        match self.target.start(Launch { run: id.clone(), version, params, input }).await {
+        // What is registered may have been allowed more than it is now.
+        let started = match self.trust.refusal(&version.unit.source, &version.spec) {
+            Some(problem) => Err(format!("{}: it {problem}", problem.reason.as_str())),
+            None => {
+                let launch = Launch { run: id.clone(), version, params, input };
+                self.target.start(launch).await.map_err(|error| chain(&error))
+            }
+        };
+        match started {
             Ok(started) => {
                 let active = Arc::new(Active {
                     task: run.task.clone(),
@@ -140,7 +150,7 @@ impl<T: Target> Runner<T> {
                 });
             }
             Err(error) => {
-                let run = Run { error: chain(&error), ..run };
+                let run = Run { error, ..run };
                 let lines = [(Stream::System, run.error.clone())];
                 self.write_log(&id, &mut 0, &lines).await;
                 self.record_end(Run { status: RunStatus::Failed, ..run }, &done).await;

@@ -140,6 +140,8 @@ pub struct UnitRecord {
     pub conditions: Conditions,
     /// What keeps it from being deployed.
     pub problems: Vec<Problem>,
+    /// What in its manifest has no effect.
+    pub warnings: Vec<Problem>,
     /// A hash that is not deployed again.
     pub hold: Option<Hold>,
     /// Set while nothing is done about it.
@@ -171,6 +173,7 @@ impl UnitRecord {
             reason: String::new(),
             conditions: Conditions::default(),
             problems: Vec::new(),
+            warnings: Vec::new(),
             hold: None,
             suspended: None,
             failures: 0,

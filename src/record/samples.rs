@@ -108,6 +108,7 @@ pub(super) fn full_unit(n: u32) -> UnitRecord {
             Problem::new(Reason::InvalidManifest, AWKWARD).in_file(path("a b/task.yaml")).at(3, 14),
             Problem::new(Reason::MissingInterpreter, "no python3"),
         ],
+        warnings: vec![Problem::new(Reason::IgnoredField, AWKWARD).in_file(path("task.yaml")).at(1, 2)],
         hold: Some(Hold { hash: hash(n, 3), by: HeldBy::Crash, reason: AWKWARD.into(), since: Timestamp(5) }),
         suspended: Some(Suspension { reason: String::new(), since: Timestamp(6) }),
         failures: u32::MAX,

@@ -27,7 +27,7 @@ impl Store {
             UnitRow,
             "SELECT id, name, desired, attempted, deployed, deployed_revision, generation, action, rule, reason,
                     conditions, problems, held_hash, held_by, held_reason, held_since,
-                    suspended_reason, suspended_since, failures, retry_at, pinned, updated_at
+                    suspended_reason, suspended_since, failures, retry_at, pinned, updated_at, warnings
              FROM units ORDER BY id"
         )
         .fetch_all(&mut *conn)
@@ -90,14 +90,14 @@ pub(super) async fn upsert(tx: &mut Tx<'_>, mut units: &[UnitRecord]) -> Result<
         query!(
             "INSERT INTO units (id, source, name, desired, attempted, deployed, deployed_revision, generation,
                  action, rule, reason, conditions, problems, held_hash, held_by, held_reason, held_since,
-                 suspended_reason, suspended_since, failures, retry_at, pinned, updated_at)
+                 suspended_reason, suspended_since, failures, retry_at, pinned, updated_at, warnings)
              SELECT value ->> 'id', value ->> 'source', value ->> 'name', value ->> 'desired',
                  value ->> 'attempted', value ->> 'deployed', value ->> 'deployed_revision',
                  value ->> 'generation', value ->> 'action', value ->> 'rule', value ->> 'reason',
                  value -> 'conditions', value -> 'problems', value ->> 'held_hash', value ->> 'held_by',
                  value ->> 'held_reason', value ->> 'held_since', value ->> 'suspended_reason',
                  value ->> 'suspended_since', value ->> 'failures', value ->> 'retry_at', value ->> 'pinned',
-                 value ->> 'updated_at'
+                 value ->> 'updated_at', value -> 'warnings'
              FROM jsonb_each(?) WHERE true
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, desired = excluded.desired,
                  attempted = excluded.attempted, deployed = excluded.deployed,
@@ -108,7 +108,7 @@ pub(super) async fn upsert(tx: &mut Tx<'_>, mut units: &[UnitRecord]) -> Result<
                  held_reason = excluded.held_reason, held_since = excluded.held_since,
                  suspended_reason = excluded.suspended_reason, suspended_since = excluded.suspended_since,
                  failures = excluded.failures, retry_at = excluded.retry_at, pinned = excluded.pinned,
-                 updated_at = excluded.updated_at",
+                 updated_at = excluded.updated_at, warnings = excluded.warnings",
             rows
         )
         .execute(&mut **tx)
@@ -143,6 +143,7 @@ struct UnitDoc<'a> {
     retry_at: Option<i64>,
     pinned: Option<String>,
     updated_at: i64,
+    warnings: Vec<docs::ProblemDoc>,
 }
 
 impl<'a> From<&'a UnitRecord> for UnitDoc<'a> {
@@ -173,6 +174,7 @@ impl<'a> From<&'a UnitRecord> for UnitDoc<'a> {
             retry_at: unit.retry_at.map(|at| at.0),
             pinned: hash(&unit.pinned),
             updated_at: unit.updated_at.0,
+            warnings: docs::problems(&unit.warnings),
         }
     }
 }
@@ -200,6 +202,7 @@ struct UnitRow {
     retry_at: Option<i64>,
     pinned: Option<String>,
     updated_at: i64,
+    warnings: String,
 }
 
 impl TryFrom<UnitRow> for UnitRecord {
@@ -229,6 +232,7 @@ impl TryFrom<UnitRow> for UnitRecord {
             retry_at: row.retry_at.map(Timestamp),
             pinned: docs::hash("pinned hash", row.pinned.as_deref())?,
             updated_at: Timestamp(row.updated_at),
+            warnings: docs::read_problems(&row.warnings)?,
         })
     }
 }

@@ -359,13 +359,13 @@ fn validate_names_each_mistake_and_its_place() {
         "lost/task.yaml",
         "apiVersion: kindling/v1\nkind: Task\nname: l\nruntime: shell\ntrigger: {manual: true}\n",
     );
-    insta::assert_snapshot!(place.run(&["validate"]).shown(), @r#"
+    insta::assert_snapshot!(place.run(&["validate"]).shown(), @"
     exit 1
     out: lost/task.yaml:4:10: there is no script: none of task.sh is there, and no `entry` is given
     out: team/bad/task.yaml:1:1: the field `trigger` is missing
-    out: team/bad/task.yaml:4:10: unknown runtime `pyton`; did you mean `python`? known: shell, python, node
+    out: team/bad/task.yaml:4:10: unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js
     err: 3 units, 3 problems
-    "#);
+    ");
     insta::assert_snapshot!(place.run(&["validate", "good"]).shown(), @r#"
     exit 0
     err: 1 unit, 0 problems

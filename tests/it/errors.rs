@@ -54,7 +54,7 @@ fn more_than_one_document_or_value() {
 #[test]
 fn another_kind_of_file() {
     insta::assert_snapshot!(manifest("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"), @r#"
-    1:13 unknown apiVersion; known: kindling/v1
+    1:13 unknown apiVersion; known: kindling/v1, dicode/v1
     2:7 unknown kind; known: Task
     "#);
     insta::assert_snapshot!(manifest("name: digest\nruntime: shell\n"), @r#"
@@ -68,9 +68,9 @@ fn a_mistyped_field_and_what_it_leaves_out() {
     insta::assert_snapshot!(manifest("apiVersion: kindling/v1\nkind: Task\nnmae: digest\nruntime: pyton\ntriggers: {manual: true}\n"), @r#"
     1:1 the field `name` is missing
     1:1 the field `trigger` is missing
-    3:1 unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude
-    4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node
-    5:1 unknown field `triggers`; did you mean `trigger`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude
+    3:1 unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
+    4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js
+    5:1 unknown field `triggers`; did you mean `trigger`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
     "#);
 }
 
@@ -105,7 +105,7 @@ fn what_it_is_given() {
 fn what_no_manifest_should_try() {
     insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\ndescription: &a [*a]\n")), @"6:18 this alias stands inside what it stands for");
     insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\ndescription: !!python/object/apply:os.system [id]\n")), @"6:46 this tag is not supported");
-    insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\n\"\\e[2J\\n\": 1\n")), @r#"6:1 unknown field `\u{1b}[2J\n`; known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude"#);
+    insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\n\"\\e[2J\\n\": 1\n")), @r#"6:1 unknown field `\u{1b}[2J\n`; known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions"#);
     insta::assert_snapshot!(manifest(&task(&format!("runtime: node\ntrigger: {{manual: true}}\ndescription: {}{}\n", "[".repeat(40), "]".repeat(40)))), @"6:45 more than 32 lists and maps inside one another");
 }
 
@@ -121,11 +121,11 @@ fn the_service() {
     /srv/kindling.yaml:4:14: `server.token_env` names a variable that is not set
       hint: set it before kindling is started, or use `token_file`
     "#);
-    insta::assert_snapshot!(configuration("server: {token_env: SHORT}\ndatadir: x\n"), @r#"
+    insta::assert_snapshot!(configuration("server: {token_env: SHORT}\ndatadir: x\n"), @"
     /srv/kindling.yaml:1:21: `server.token_env` gives a token shorter than 16 bytes
       hint: `openssl rand -hex 32` makes one
-    /srv/kindling.yaml:2:1: unknown field `datadir`; did you mean `data_dir`? known: server, data_dir, sources, limits
-    "#);
+    /srv/kindling.yaml:2:1: unknown field `datadir`; did you mean `data_dir`? known: server, data_dir, sources, runtimes, limits
+    ");
 }
 
 #[test]

@@ -3,15 +3,18 @@
 
 mod cli;
 mod dev;
+mod dicode;
 mod errors;
 mod faults;
 mod git;
+mod hostile;
 mod http_backend;
 mod kill;
 mod layers;
 mod loop_dev;
 mod loop_daemons;
 mod loop_pass;
+mod loop_trust;
 mod migrations;
 mod process;
 mod reload;

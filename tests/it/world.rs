@@ -28,6 +28,7 @@ use kindling::reconcile::daemons::{Daemons, Health};
 use kindling::reconcile::events::Events;
 use kindling::reconcile::handle::{Handle, Subject};
 use kindling::reconcile::runs::Runner;
+use kindling::reconcile::trust::Trust;
 use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
 use kindling::support::clock::Clock;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -456,7 +457,10 @@ impl World {
     ) -> Self {
         let (events, clock) = (Events::default(), Clock::default());
         let shared = Arc::new(target.clone());
-        let runner = Runner::new(store.clone(), Arc::clone(&shared), clock.clone(), events.clone());
+        let board = Board::default();
+        let trust = Trust::new(board.clone(), std::collections::BTreeSet::from(["OWN_SECRET".to_owned()]));
+        let runner =
+            Runner::new(store.clone(), Arc::clone(&shared), clock.clone(), events.clone(), trust.clone());
         let slot: Arc<Mutex<Option<Handle<FakeTarget>>>> = Arc::default();
         let report = {
             let slot = Arc::clone(&slot);
@@ -474,7 +478,8 @@ impl World {
             daemons: Daemons::new(Arc::clone(&runner), report),
             runner,
             events: events.clone(),
-            board: Board::default(),
+            board,
+            trust,
             clock,
             limits: Limits::default().into(),
             closing: CancellationToken::new(),
@@ -490,7 +495,13 @@ impl World {
             let record = SourceRecord::new(spec, Declared::File);
             store.put_source(&record).await.unwrap();
         }
-        for recorded in service.recorded(store.sources().await.unwrap()).await.unwrap() {
+        let mut sources = store.sources().await.unwrap();
+        for record in &mut sources {
+            // The store has none: it comes from the configuration alone.
+            let env = vec!["ALLOWED".into(), "OWN_SECRET".into()];
+            record.spec.allow = Allow { env, hosts: Vec::new() };
+        }
+        for recorded in service.recorded(sources).await.unwrap() {
             service.start_source(recorded);
         }
         Self { time, files: files.clone(), target, service, events: listener, store, dir }

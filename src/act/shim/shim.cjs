@@ -1,8 +1,10 @@
-// Runs one JavaScript file for kindling, and answers on descriptor 3.
+// Runs one JavaScript or TypeScript file for kindling: on Node.js, Bun or Deno. Answers on descriptor 3; on Deno it
+// hears on 3 and answers on 4.
 //
 // A frame is a letter, the length of its payload in four bytes (big endian), and the payload. What comes from kindling
 // are two payloads without a letter, both JSON: the parameters and the input.
-// A file that exports a function is imported, and the function is called; any other one is a program.
+// A file that exports a function is imported, and the function is called; any other one is a program. Programs of Bun
+// and Deno are started without this file wherever their text tells that they are one.
 
 "use strict";
 
@@ -11,13 +13,38 @@ const Module = require("node:module");
 const { pathToFileURL } = require("node:url");
 const util = require("node:util");
 
-const CHANNEL = 3;
 const MAX_BYTES = 16 * 1024 * 1024;
+const isNode = typeof Deno === "undefined" && !process.versions.bun;
+
+/** How bytes are read from kindling and written to it, as many as just go. */
+const channel = typeof Deno === "undefined" ? descriptors() : pipes();
+
+function descriptors() {
+  return {
+    read: (data, at) => fs.readSync(3, data, at, data.length - at, null),
+    write: (data, at) => fs.writeSync(3, data, at),
+  };
+}
+
+/** Deno knows only descriptors that it opened itself, which it can do with a pipe and not with a socket. */
+function pipes() {
+  let hears, answers;
+  try {
+    [hears, answers] = [Deno.openSync("/dev/fd/3"), Deno.openSync("/dev/fd/4", { write: true })];
+  } catch (error) {
+    const advice = "this deno is started by another program, which keeps its descriptors: name deno itself with `runtimes.deno`";
+    throw new Error(`kindling: the private channel is not there (${error.message}); ${advice}`);
+  }
+  return {
+    read: (data, at) => hears.readSync(data.subarray(at)) ?? 0,
+    write: (data, at) => answers.writeSync(data.subarray(at)),
+  };
+}
 
 function read(count) {
   const data = Buffer.allocUnsafe(count);
   for (let at = 0; at < count; ) {
-    const got = fs.readSync(CHANNEL, data, at, count - at, null);
+    const got = channel.read(data, at);
     if (got === 0) throw new Error("kindling: the private channel is closed");
     at += got;
   }
@@ -26,6 +53,11 @@ function read(count) {
 
 const receive = () => JSON.parse(read(read(4).readUInt32BE(0)).toString("utf8"));
 
+let asked = null;
+
+/** The parameters and the input. What is not read would break the channel when the process ends. */
+const request = () => (asked ??= [receive(), receive()]);
+
 function send(kind, payload) {
   const body = Buffer.from(payload);
   const head = Buffer.alloc(5);
@@ -33,10 +65,11 @@ function send(kind, payload) {
   head.writeUInt32BE(body.length, 1);
   const frame = Buffer.concat([head, body]);
   try {
-    for (let at = 0; at < frame.length; ) at += fs.writeSync(CHANNEL, frame, at);
+    for (let at = 0; at < frame.length; ) at += channel.write(frame, at);
   } catch (error) {
     // Nobody listens any more; that is no error of the script.
-    if (error.code !== "EPIPE" && error.code !== "ECONNRESET") throw error;
+    const gone = error.code === "EPIPE" || error.code === "ECONNRESET" || error.name === "BrokenPipe";
+    if (!gone) throw error;
   }
 }
 
@@ -113,7 +146,7 @@ function functionOf(exported) {
 }
 
 async function callMain(main) {
-  const [params, input] = [receive(), receive()];
+  const [params, input] = request();
   let settled = false;
   process.on("beforeExit", () => {
     if (!settled) fail(new Error("main did not end: it waits for what nothing is left to bring about"));
@@ -142,7 +175,8 @@ function silenceAdvice() {
 
 /** The exports of a file: by `require` where it can be no module, because that is faster. */
 async function load(entry, source) {
-  if (entry.endsWith(".mjs") || /\b(import|export)\b/.test(source)) return import(pathToFileURL(entry).href);
+  const isModule = !isNode || entry.endsWith(".mjs") || /\b(import|export)\b/.test(source);
+  if (isModule) return import(pathToFileURL(entry).href);
   return { default: require(entry) };
 }
 
@@ -155,7 +189,8 @@ function run() {
     if (process.listenerCount("uncaughtException") === 0) send("E", summary(error));
   });
   const source = fs.readFileSync(entry, "utf8");
-  if (!/\bexports?\b/.test(source)) {
+  if (!isNode) request();
+  if (isNode && !/\bexports?\b/.test(source)) {
     // It cannot export anything: it runs as if it had been named on the command line.
     announce("program");
     return Module.runMain(entry);

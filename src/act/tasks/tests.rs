@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use super::super::folder::BlobSource;
 use super::*;
 use crate::model::hash::{ContentHash, UnitHash};
 use crate::model::id::{RunId, UnitId};
 use crate::model::path::RelPath;
-use crate::model::spec::Trigger;
+use crate::model::spec::{Runtime, Trigger};
 use crate::model::unit::{FileMode, UnitFile, Version};
 use crate::plan::hash::content;
 

@@ -42,6 +42,7 @@ impl From<&UnitRecord> for UnitView {
             suspended: unit.suspended.as_ref().map(Into::into),
             held: unit.hold.as_ref().map(Into::into),
             problems: unit.problems.iter().map(Into::into).collect(),
+            warnings: unit.warnings.iter().map(Into::into).collect(),
             conditions: unit.conditions.iter().map(Into::into).collect(),
             updated_at: unit.updated_at.to_string(),
         }

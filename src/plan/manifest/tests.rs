@@ -1,9 +1,16 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::spec::{
+    DEFAULT_TIMEOUT, HostVariable, Param, ParamKind, ParamValue, Permissions, RestartPolicy, Runtime,
+    Sandbox, Trigger,
+};
 
 fn read(text: &str) -> Result<TaskSpec, Vec<String>> {
-    read_task(text.as_bytes(), &Limits::default()).map(|(spec, _)| spec).map_err(|problems| {
+    read_task(text.as_bytes(), &Limits::default()).map(|read| read.spec).map_err(|problems| {
         problems
             .iter()
             .map(|problem| {
@@ -142,8 +149,8 @@ exclude: ['[z-a]', 5]
     let expected = [
         "1:1 the field `name` is missing",
         "3:1 unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, \
-         command, entry, trigger, params, env, timeout, exclude",
-        "4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node",
+         command, entry, trigger, params, env, timeout, exclude, permissions",
+        "4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js",
         "5:8 `entry` must be a path inside the unit: the path has a `.` or `..` part",
         "6:11 `trigger`: unknown field `cron`; known: manual, daemon, restart",
         "7:10 `timeout` must be a length of time such as `500ms`, `30s`, `1m30s` or `2h`, a year at most, or `none`",
@@ -262,7 +269,10 @@ fn exclude_is_bounded() {
 fn nothing_else_is_looked_at_in_another_kind_of_file() {
     let cases = [
         ("a: 1", "1:1 the field `apiVersion` is missing; 1:1 the field `kind` is missing"),
-        ("apiVersion: dicode/v1\nkind: Task\nx: 1", "1:13 unknown apiVersion; known: kindling/v1"),
+        (
+            "apiVersion: dicode/v2\nkind: Task\nx: 1",
+            "1:13 unknown apiVersion `dicode/v2`; did you mean `dicode/v1`? known: kindling/v1, dicode/v1",
+        ),
         ("apiVersion: kindling/v1\nkind: task", "2:7 unknown kind `task`; did you mean `Task`? known: Task"),
         ("- a", "1:1 the file must be a map, not a list"),
         ("", "1:1 the file is empty"),
@@ -317,4 +327,39 @@ fn a_daemon_has_nobody_who_gives_it_parameters() {
     let problems =
         with("runtime: shell, trigger: {daemon: true}, params: {a: {required: true}}").unwrap_err();
     insta::assert_snapshot!(problems.join("\n"), @"1:97 `params` of a daemon cannot be required: nobody gives them; use `default`");
+}
+
+#[test]
+fn permissions_name_what_is_asked_for() {
+    let spec = manual("permissions: {env: [A, {name: B, from: C, optional: true}]}").unwrap();
+    let host = |name: &str, optional| HostVariable { name: name.into(), optional };
+    let env = [("A".to_owned(), host("A", false)), ("B".to_owned(), host("C", true))].into();
+    assert_eq!(spec.permissions, Permissions { env, ..Permissions::default() });
+    let deno = |rest: &str| with(&format!("runtime: js, trigger: {{manual: true}}, permissions: {{{rest}}}"));
+    assert_eq!(deno("env: []").unwrap().permissions.sandbox, None);
+    let sandbox =
+        deno("fs: [{path: /a}, {path: b, permission: w}], run: [git]").unwrap().permissions.sandbox.unwrap();
+    let expected = Sandbox {
+        read: vec!["/a".into()],
+        write: vec!["b".into()],
+        run: vec!["git".into()],
+        ..Sandbox::default()
+    };
+    assert_eq!(sandbox, expected);
+    assert_eq!(deno("net: []").unwrap().permissions.sandbox.unwrap().net, Some(Vec::new()));
+}
+
+#[test]
+fn permissions_that_cannot_be_held_are_errors() {
+    insta::assert_snapshot!(manual("env: {A: x}, permissions: {env: [A, B, B, {from: C}, 1x, KINDLING_RUN], net: [], fs: [], all: true}").unwrap_err().join("\n"), @"
+    1:122 `permissions.env[0]` is set by `env` too
+    1:128 `permissions.env[2]` is named twice
+    1:131 `permissions.env[3]`: the field `name` is missing
+    1:142 `permissions.env[4]` names a variable, but `1x` is not a name here: letters, digits and `_`, no digit first, 100 bytes at most
+    1:146 `permissions.env[5]` names `KINDLING_RUN`: variables in KINDLING_ are kindling's own
+    1:166 `permissions.net` cannot be held by `shell`: only `runtime: deno` confines a script
+    1:174 `permissions.fs` cannot be held by `shell`: only `runtime: deno` confines a script
+    1:178 `permissions`: unknown field `all`; known: env, fs, net, run, sys
+    ");
+    insta::assert_snapshot!(with("command: [x], trigger: {manual: true}, permissions: {sys: [a]}").unwrap_err().join("\n"), @"1:106 `permissions.sys` cannot be held by `command`: only `runtime: deno` confines a script");
 }

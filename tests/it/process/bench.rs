@@ -68,6 +68,10 @@ impl Bench {
         self.job(Runtime::Node, entry).file(entry, script)
     }
 
+    pub(super) fn script(&self, runtime: Runtime, entry: &str, script: &str) -> Job<'_> {
+        self.job(runtime, entry).file(entry, script)
+    }
+
     pub(super) fn command(&self, argv: &[&str]) -> Job<'_> {
         let mut job = self.job(Runtime::Command(argv.iter().map(ToString::to_string).collect()), "");
         job.spec.entry = None;

@@ -1,0 +1,142 @@
+# Runs one Ruby script for kindling, and answers on descriptor 3.
+#
+# A frame is a letter, the length of its payload in four bytes (big endian), and the payload. What comes from kindling
+# are two payloads without a letter, both JSON: the parameters and the input.
+# A script that defines `main` at its top level is loaded, and `main` is called; any other one is a program.
+
+module KindlingShim
+  CHANNEL = IO.for_fd(3, "r+b")
+  MAX_BYTES = 16 << 20
+  LOCK = Mutex.new
+
+  module_function
+
+  def receive
+    length = CHANNEL.readpartial(4)
+    length << CHANNEL.readpartial(4 - length.bytesize) while length.bytesize < 4
+    wanted = length.unpack1("N")
+    data = String.new
+    data << CHANNEL.readpartial(wanted - data.bytesize) while data.bytesize < wanted
+    data.force_encoding(Encoding::UTF_8)
+  rescue EOFError
+    abort "kindling: the private channel is closed"
+  end
+
+  def send_frame(kind, payload)
+    bytes = payload.b
+    # A handler of a signal may come while the lock is held, and may not wait for it.
+    LOCK.owned? ? write(kind, bytes) : LOCK.synchronize { write(kind, bytes) }
+  rescue ThreadError
+    write(kind, bytes)
+  end
+
+  def write(kind, bytes)
+    frame = kind.b + [bytes.bytesize].pack("N") + bytes
+    frame = frame.byteslice(CHANNEL.syswrite(frame)..) until frame.empty?
+  rescue Errno::EPIPE, Errno::ECONNRESET
+    # Nobody listens any more; that is no error of the script.
+    nil
+  end
+
+  def from_json(text)
+    return text == "null" ? nil : {} if ["null", "{}"].include?(text)
+
+    require "json"
+    JSON.parse(text, max_nesting: false)
+  end
+
+  def to_json(what, value)
+    return "null" if value.nil?
+
+    require "json"
+    begin
+      text = JSON.generate(value)
+    rescue StandardError, SystemStackError => error
+      raise TypeError, "#{what} cannot be written as JSON: #{error.message}"
+    end
+    size = text.bytesize
+    raise ArgumentError, "#{what} has #{size} bytes as JSON, more than the #{MAX_BYTES} allowed" if size > MAX_BYTES
+
+    text
+  end
+
+  # The log that `main` is given.
+  class Log
+    %w[debug info warn error].each do |level|
+      define_method(level) do |message, *rest|
+        text = rest.empty? ? message.to_s : format(message.to_s, *rest)
+        KindlingShim.send_frame("L", "#{level}\n#{text}".byteslice(0, MAX_BYTES))
+      rescue ArgumentError, KeyError
+        KindlingShim.send_frame("L", "#{level}\n#{[message, *rest].join(" ")}".byteslice(0, MAX_BYTES))
+      end
+    end
+  end
+
+  # The output that `main` is given.
+  class Output
+    def response(answer = nil, **more)
+      answer = (answer || {}).transform_keys(&:to_s).merge(more.transform_keys(&:to_s))
+      unknown = answer.keys - %w[status headers body]
+      unless unknown.empty?
+        raise ArgumentError, "output.response takes status, headers and body, not #{unknown.sort.join(", ")}"
+      end
+
+      status = answer["status"] || 200
+      unless status.is_a?(Integer) && status.between?(100, 599)
+        raise ArgumentError, "status is #{status.inspect}, not a number from 100 to 599"
+      end
+
+      headers = (answer["headers"] || {}).to_h { |name, value| [name.to_s, value.to_s] }
+      whole = { "status" => status, "headers" => headers, "body" => answer["body"] }
+      KindlingShim.send_frame("H", KindlingShim.to_json("the response", whole))
+    end
+  end
+
+  def report(error)
+    send_frame("E", "#{error.class}: #{error.message}".byteslice(0, MAX_BYTES))
+    # The lines of this file tell nobody anything.
+    own = (error.backtrace || []).reject { |line| line.start_with?(__FILE__) }
+    error.set_backtrace(own)
+    warn error.full_message(highlight: false, order: :top)
+  end
+
+  # Those of the arguments that the signature of `main` takes.
+  def arguments(main, given)
+    kinds = main.parameters
+    return given if kinds.any? { |kind, _| kind == :keyrest }
+
+    names = kinds.filter_map { |kind, name| name if %i[key keyreq].include?(kind) }
+    given.slice(*names)
+  end
+
+  def call_main(entry, params, input)
+    load entry
+    main = TOPLEVEL_BINDING.receiver.method(:main)
+    takes = arguments(main, { params: params, input: input, log: Log.new, output: Output.new })
+    %i[params input].each { |name| takes[name] = from_json(takes[name]) if takes.key?(name) }
+    send_frame("R", to_json("what main returned", main.call(**takes)))
+  end
+
+  def run(entry)
+    CHANNEL.close_on_exec = true
+    CHANNEL.sync = true
+    $stdout.sync = true
+    source = File.binread(entry)
+    # Read in any case: what is not read would break the channel when the process ends.
+    params, input = receive, receive
+    is_main = source.match?(/^(?:(?:private|public|module_function)\s+)?def\s+(?:self\.)?main\b/)
+    send_frame("M", is_main ? "main" : "program")
+    # A guard such as `if __FILE__ == $0` is for programs.
+    $0 = entry unless is_main
+    is_main ? call_main(entry, params, input) : load(entry)
+  rescue SystemExit, SignalException
+    raise
+  rescue Exception => error
+    report(error)
+    exit 1
+  end
+end
+
+entry = ARGV.shift
+ARGV.clear
+KindlingShim.run(entry)

@@ -1,0 +1,107 @@
+//! Trust (DESIGN 4): whether a unit asks for no more than kindling.yaml lets its source have.
+
+use std::collections::BTreeSet;
+
+use crate::model::id::SourceName;
+use crate::model::problem::{Problem, Reason};
+use crate::model::source::Allow;
+use crate::model::spec::TaskSpec;
+
+/// What every run gets of kindling's environment, where it is set: naming these asks for nothing.
+pub const INHERITED: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
+
+/// Variables with this prefix are kindling's own.
+const OWN_PREFIX: &str = "KINDLING_";
+
+/// What `spec` asks for beyond what its source may have: a problem with the line to add, or `None`. `own` are
+/// variables that hold kindling's own secrets; no line makes them readable.
+#[must_use]
+pub fn beyond(
+    spec: &TaskSpec,
+    source: &SourceName,
+    allow: &Allow,
+    own: &BTreeSet<String>,
+) -> Option<Problem> {
+    let asked: BTreeSet<&str> = spec.permissions.env.values().map(|host| host.name.as_str()).collect();
+    let secret: Vec<&str> =
+        asked.iter().filter(|name| name.starts_with(OWN_PREFIX) || own.contains(**name)).copied().collect();
+    if !secret.is_empty() {
+        let message = format!(
+            "asks for {}, which kindling keeps for itself: no unit may read it, whatever `allow` says; give the \
+             task a variable of its own",
+            listed(&secret)
+        );
+        return Some(Problem::new(Reason::NotAllowed, message));
+    }
+    let is_free = |name: &str| INHERITED.contains(&name) || allow.env.iter().any(|allowed| allowed == name);
+    let more: Vec<&str> = asked.into_iter().filter(|name| !is_free(name)).collect();
+    if more.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "asks for {} of kindling's environment, which its source may not have; to allow it, the source `{source}` in \
+         kindling.yaml gets the line `{}`",
+        listed(&more),
+        line(allow, &more)
+    );
+    Some(Problem::new(Reason::NotAllowed, message))
+}
+
+fn listed(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The whole line: what is allowed already, and what is missing.
+fn line(allow: &Allow, more: &[&str]) -> String {
+    let env: Vec<&str> = allow.env.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    let env = env.join(", ");
+    if allow.hosts.is_empty() {
+        return format!("allow: {{env: [{env}]}}");
+    }
+    // A host may have a port: in a list in braces it needs its quotes.
+    let hosts: Vec<String> = allow.hosts.iter().map(|host| format!("\"{host}\"")).collect();
+    format!("allow: {{env: [{env}], hosts: [{}]}}", hosts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::limits::Limits;
+    use crate::plan::manifest::read_task;
+
+    fn beyond_of(asked: &str, allow: &Allow) -> Option<String> {
+        let text = format!(
+            "{{apiVersion: kindling/v1, kind: Task, name: t, runtime: shell, trigger: {{manual: true}}, \
+             permissions: {{env: [{asked}]}}}}"
+        );
+        let spec = read_task(text.as_bytes(), &Limits::default()).unwrap().spec;
+        let own = BTreeSet::from(["GIT_TOKEN".to_owned()]);
+        let problem = beyond(&spec, &SourceName::new("team").unwrap(), allow, &own)?;
+        assert_eq!(problem.reason, Reason::NotAllowed);
+        Some(problem.message)
+    }
+
+    #[test]
+    fn what_is_allowed_or_in_every_run_is_free() {
+        let allow = Allow { env: vec!["A".into()], hosts: Vec::new() };
+        assert_eq!(
+            beyond_of("A, HOME, {name: B, from: A}, {name: C, from: PATH, optional: true}", &allow),
+            None
+        );
+        assert_eq!(beyond_of("", &Allow::default()), None);
+    }
+
+    #[test]
+    fn the_line_to_add_keeps_what_is_allowed() {
+        insta::assert_snapshot!(beyond_of("B, {name: X, from: A, optional: true}", &Allow::default()).unwrap(), @"asks for `A`, `B` of kindling's environment, which its source may not have; to allow it, the source `team` in kindling.yaml gets the line `allow: {env: [A, B]}`");
+        let allow = Allow { env: vec!["A".into()], hosts: vec!["h:8443".into()] };
+        let told = beyond_of("A, B", &allow).unwrap();
+        assert!(told.ends_with("the line `allow: {env: [A, B], hosts: [\"h:8443\"]}`"), "{told}");
+    }
+
+    #[test]
+    fn secrets_of_kindling_are_for_nobody() {
+        let allow = Allow { env: vec!["GIT_TOKEN".into()], hosts: Vec::new() };
+        insta::assert_snapshot!(beyond_of("{name: T, from: GIT_TOKEN}", &allow).unwrap(), @"asks for `GIT_TOKEN`, which kindling keeps for itself: no unit may read it, whatever `allow` says; give the task a variable of its own");
+    }
+}

@@ -1,0 +1,57 @@
+//! What units may have, as the configuration says it now. Decides by `plan::trust`; keeps only what the configuration
+//! names.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::model::id::SourceName;
+use crate::model::problem::Problem;
+use crate::model::source::{Allow, GitAuth, Origin, SourceSpec};
+use crate::model::spec::TaskSpec;
+use crate::plan::trust;
+
+use super::board::Board;
+
+/// Answers whether a unit may have what it asks for. Clones are one.
+#[derive(Clone, Default)]
+pub struct Trust {
+    board: Board,
+    own: Arc<RwLock<BTreeSet<String>>>,
+}
+
+impl Trust {
+    /// Takes the sources from `board`; `own` are variables that the configuration names for kindling's own use.
+    #[must_use]
+    pub fn new(board: Board, own: BTreeSet<String>) -> Self {
+        Self { board, own: Arc::new(RwLock::new(own)) }
+    }
+
+    /// Takes the variables that a new configuration names.
+    pub fn reserve(&self, own: BTreeSet<String>) {
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = own;
+    }
+
+    /// Why a unit of `source` may not have what `spec` asks for, with the line to add; `None` where it may.
+    #[must_use]
+    pub fn refusal(&self, source: &SourceName, spec: &TaskSpec) -> Option<Problem> {
+        if spec.permissions.env.is_empty() {
+            return None;
+        }
+        let mut own = self.own.read().unwrap_or_else(PoisonError::into_inner).clone();
+        own.extend(self.board.sources().iter().filter_map(|source| token_variable(&source.spec)));
+        let nothing = Allow::default();
+        let known = self.board.source(source);
+        trust::beyond(spec, source, known.as_ref().map_or(&nothing, |known| &known.spec.allow), &own)
+    }
+}
+
+/// The variable with the token of a source, which may have been added by command.
+fn token_variable(spec: &SourceSpec) -> Option<String> {
+    match &spec.origin {
+        Origin::Git(git) => match git.auth.as_ref()? {
+            GitAuth::TokenEnv(name) => Some(name.clone()),
+            GitAuth::TokenFile(_) | GitAuth::SshKeyFile(_) => None,
+        },
+        Origin::Local(_) => None,
+    }
+}
