@@ -12,7 +12,7 @@ struct Locked {
 }
 
 /// `x-access-token:TOKEN` as the header has it; made by the program that knows how.
-fn header(token: &str) -> String {
+pub(super) fn header(token: &str) -> String {
     use std::io::Write;
     let mut child = std::process::Command::new("base64")
         .arg("-w0")
