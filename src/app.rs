@@ -50,6 +50,9 @@ pub const DATABASE_FILE: &str = "kindling.db";
 pub const LOCK_FILE: &str = "lock";
 /// The file that holds the mark of this data directory's child processes.
 const MARK_FILE: &str = "mark";
+/// How long the lock of a process that is gone is waited for, and the time between two looks at it.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// A fetch takes no longer than this (DESIGN 4).
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -116,7 +119,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     observe::git::install_tls();
     let lifecycle = Lifecycle::new();
     lifecycle.take_signals().map_err(|source| AppError::System { what: "take signals", source })?;
-    let dir = DataDir::hold(&settings.data_dir)?;
+    let dir = DataDir::hold(&settings.data_dir).await?;
     let listener = listen(&settings).await?;
     let token = dir.token(settings.token.clone())?;
     let store = Store::open(&dir.file(DATABASE_FILE)).await?;
@@ -162,6 +165,28 @@ async fn listen(settings: &Settings) -> Result<TcpListener, AppError> {
         .map_err(|source| AppError::Listen { address: address.to_string(), source })
 }
 
+/// Takes the lock. One that was killed may hold it a moment longer: by a child that it was about to start.
+async fn try_lock(lock: &File, dir: &Path) -> Result<(), TryLockError> {
+    let until = tokio::time::Instant::now() + LOCK_WAIT;
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock)
+                if tokio::time::Instant::now() < until && !is_held_by_living(dir) =>
+            {
+                tokio::time::sleep(LOCK_RETRY).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Whether the process that took the lock last is there.
+fn is_held_by_living(dir: &Path) -> bool {
+    let written = fs::read_to_string(dir.join(LOCK_FILE)).unwrap_or_default();
+    let pid = written.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
 /// A data directory that this process alone holds.
 struct DataDir {
     path: PathBuf,
@@ -170,14 +195,14 @@ struct DataDir {
 }
 
 impl DataDir {
-    fn hold(path: &Path) -> Result<Self, AppError> {
+    async fn hold(path: &Path) -> Result<Self, AppError> {
         let failed = |at: &Path, source| AppError::DataDir { path: at.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| failed(path, source))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))
             .map_err(|source| failed(path, source))?;
         let at = path.join(LOCK_FILE);
         let lock = private().open(&at).map_err(|source| failed(&at, source))?;
-        match lock.try_lock() {
+        match try_lock(&lock, path).await {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let read = |name| fs::read_to_string(path.join(name)).unwrap_or_default().trim().to_owned();

@@ -118,6 +118,27 @@ async fn a_second_sigterm_waits_for_no_run_and_leaves_no_process_either() {
 }
 
 #[tokio::test]
+async fn a_lock_that_outlives_its_process_for_a_moment_is_waited_for() {
+    let mut service = with_tasks(&["a"]);
+    service.start().await;
+    service.kill();
+    // As a child does that was made by fork and has not become its program yet.
+    let path = service.data_dir().join("lock");
+    let held = fs::File::open(&path).unwrap();
+    held.lock().unwrap();
+    service.spawn();
+    let fds = format!("/proc/{}/fd", service.pid());
+    let opened = || {
+        let links = fs::read_dir(&fds).into_iter().flatten().flatten();
+        links.filter_map(|link| fs::read_link(link.path()).ok()).any(|file| file == path)
+    };
+    until("it wants the lock", async || opened().then_some(())).await;
+    drop(held);
+    let client = service.listening().await;
+    assert_prints(&client, "dir/a", "this is a").await;
+}
+
+#[tokio::test]
 async fn who_runs_a_task_is_told_how_it_ended_when_the_service_ends() {
     let mut service = with_tasks(&["a"]);
     service.task("src/long", "echo begun >&2\nexec sleep 300\n");
