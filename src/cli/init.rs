@@ -151,7 +151,7 @@ mod tests {
         let settings = settings.unwrap();
         assert_eq!(settings.sources.len(), 1);
         assert_eq!(settings.data_dir, Path::new("/x/.kindling"));
-        let (spec, _) = crate::plan::manifest::read_task(MANIFEST.as_bytes(), &Limits::default()).unwrap();
+        let spec = crate::plan::manifest::read_task(MANIFEST.as_bytes(), &Limits::default()).unwrap().spec;
         assert_eq!(spec.name, "hello");
     }
 }

@@ -52,10 +52,10 @@ async fn look_once(root: &Path, skip: &[PathBuf], limits: &Limits) -> Result<Opt
         max_watches: Some(0),
     });
     let tree = source.observe(Ask::Full, None).await.map_err(|error| unobserved(&error))?.tree;
-    let (mut reads, mut catalog) = (Reads::new(), Catalog::default());
+    let (mut reads, mut catalog) = (Reads::default(), Catalog::default());
     for _ in 0..MOST_ROUNDS {
-        let input = Input { tree: &tree, changes: &Changes::All, catalog: &catalog, limits };
-        let round = discover::discover(&input, &reads);
+        let input = Input { tree: &tree, changes: &Changes::All, catalog: &catalog, limits, dev: false };
+        let round = discover::discover(&input, &mut reads);
         if !round.later.is_empty() {
             return Ok(None);
         }
@@ -66,7 +66,9 @@ async fn look_once(root: &Path, skip: &[PathBuf], limits: &Limits) -> Result<Opt
         let wants = round.needs.into_iter();
         let wants = wants.map(|need| Want { path: need.path, bytes: need.bytes, max: need.max }).collect();
         let read = source.read(wants, Arc::new(|_, _| Ok(()))).await.map_err(|error| unobserved(&error))?;
-        reads.extend(read.into_iter().map(|reading| (reading.path.clone(), file_read(reading))));
+        for reading in read {
+            reads.insert(reading.path.clone(), file_read(reading));
+        }
     }
     Err(CliError::bug(format!("the units below {} were not found in {MOST_ROUNDS} rounds", root.display())))
 }

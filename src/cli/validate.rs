@@ -9,7 +9,7 @@ use crate::config::{Role, Settings};
 use crate::model::limits::Limits;
 use crate::model::problem::{Position, Problem};
 use crate::model::source::Origin;
-use crate::plan::discover::TASK_MANIFEST;
+use crate::plan::discover::{SET_MANIFEST, TASK_MANIFEST};
 use crate::support::text::printable;
 
 use super::error::{CliError, Ended};
@@ -49,8 +49,11 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
         let looked = look(root, &plan.skip, &plan.limits).await?;
         units += looked.catalog.len();
         let broken = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().err());
-        let mut problems: Vec<Problem> = broken.flatten().cloned().collect();
-        problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
+        let problems = broken.flatten().chain(looked.catalog.homeless_problems());
+        let mut problems: Vec<Problem> = problems.cloned().collect();
+        problems.sort_by(|a, b| (&a.file, a.at, &a.message).cmp(&(&b.file, b.at, &b.message)));
+        // One mistake of a set can break many units.
+        problems.dedup();
         found.extend(problems.into_iter().map(|problem| Found {
             file: problem.file.as_ref().map(|file| root.join(file.as_str())),
             problem,
@@ -77,7 +80,7 @@ fn plan(args: &Args, context: &Context) -> Result<Plan, CliError> {
         };
     };
     let mut root = context.absolute(path);
-    if root.is_file() && root.file_name().is_some_and(|name| name == TASK_MANIFEST) {
+    if root.is_file() && root.file_name().is_some_and(|name| name == TASK_MANIFEST || name == SET_MANIFEST) {
         root.pop();
     }
     if !root.is_dir() {
@@ -144,9 +147,9 @@ fn tell_sum(output: &mut Output, units: usize, problems: usize, roots: &[PathBuf
     if output.format.is_data() || output.format == Format::Name {
         return;
     }
-    if units == 0 {
+    if units == 0 && problems == 0 {
         let roots: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
-        output.note(&format!("no {TASK_MANIFEST} below {}", roots.join(", ")));
+        output.note(&format!("no {TASK_MANIFEST} and no {SET_MANIFEST} below {}", roots.join(", ")));
     } else {
         output.note(&format!("{}, {}", values::count(units, "unit"), values::count(problems, "problem")));
     }

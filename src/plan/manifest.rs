@@ -47,18 +47,38 @@ const MAX_PROBLEMS: usize = 20;
 
 type Errors = Vec<YamlError>;
 
-/// Reads a task's manifest: the spec, and the place where a script that is not there is to be reported (the value of
-/// `entry`, else of `runtime`).
+/// A task's manifest that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRead {
+    /// What it says.
+    pub spec: TaskSpec,
+    /// Where a script that is not there is to be reported: at the value of `entry`, else of `runtime`.
+    pub script_at: Position,
+    /// What is left out of it.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a task's manifest.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the file: at least one problem, each with its line and column
 /// and none with its file, which the caller knows.
-pub fn read_task(text: &[u8], limits: &Limits) -> Result<(TaskSpec, Position), Vec<Problem>> {
+pub fn read_task(text: &[u8], limits: &Limits) -> Result<TaskRead, Vec<Problem>> {
     let node = Node::read(text, &Budget::manifest(limits.manifest_bytes)).map_err(|e| vec![problem(e)])?;
+    read_node(&node)
+}
+
+/// Reads a task's manifest that is a document already.
+///
+/// # Errors
+/// As [`read_task`].
+pub fn read_node(node: &Node) -> Result<TaskRead, Vec<Problem>> {
     let mut errors = Errors::new();
-    let spec = task(&Field::document(&node), &mut errors);
-    match spec {
-        Some(spec) if errors.is_empty() => Ok(spec),
+    let task = task(&Field::document(node), &mut errors);
+    match task {
+        Some((spec, script_at)) if errors.is_empty() => {
+            Ok(TaskRead { spec, script_at, warnings: Vec::new() })
+        }
         _ => Err(reported(errors)),
     }
 }

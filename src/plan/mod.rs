@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod canonical;
+pub mod cascade;
 pub mod catalog;
 pub mod decide;
 pub mod diff;
@@ -11,3 +12,5 @@ pub mod guard;
 pub mod hash;
 pub mod manifest;
 pub mod params;
+pub mod taskset;
+pub mod trace;

@@ -195,7 +195,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let step = &doing.step;
         let known = unit.record.deployed.is_some();
         // What was saved over it while the step was under way is still wrong.
-        let is_broken = self.catalog.of_key(&step.unit.key).is_some_and(|entry| entry.state.is_err());
+        let is_broken = self.catalog.get(&step.unit.key).is_some_and(|entry| entry.state.is_err());
         let record = &mut unit.record;
         record.name.clone_from(&version.spec.name);
         if step.rule == Rule::Rollback {
@@ -319,8 +319,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if order.look > Look::Hinted {
             self.record.last_fetch_at = Some(now);
         }
-        let problems: Vec<String> =
-            self.catalog.homeless_problems().iter().map(ToString::to_string).collect();
+        let problems: Vec<String> = self.catalog.homeless_problems().map(ToString::to_string).collect();
         let warning = self.source.as_ref().and_then(Source::warning);
         self.needs_person = false;
         let conditions = &mut self.record.conditions;
@@ -354,6 +353,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     /// The revision counts as deployed once what it asks for is live of every unit; gives back whether that changed.
     fn note_deployed(&mut self, draft: &Draft) -> bool {
         if !self.first_pass_done || self.record.revisions.deployed == self.revision {
+            return false;
+        }
+        if self.catalog.homeless_problems().next().is_some() {
             return false;
         }
         let is_live = |record: &UnitRecord| record.problems.is_empty() && record.desired == record.deployed;

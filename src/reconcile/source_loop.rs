@@ -314,8 +314,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     fn belongs_to_daemon(&self, path: &RelPath) -> bool {
-        let unit = path.ancestors().find_map(|dir| self.catalog.get(&dir));
-        unit.and_then(|entry| entry.state.as_ref().ok()).is_some_and(|unit| unit.spec.is_daemon())
+        let mut units = self.catalog.reached(path).filter_map(|(_, entry)| entry.state.as_ref().ok());
+        units.any(|unit| unit.spec.is_daemon())
     }
 
     /// Carries a message out; gives back whether the loop ends.

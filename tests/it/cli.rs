@@ -327,7 +327,7 @@ fn validate_names_each_mistake_and_its_place() {
     std::fs::create_dir(place.here().join("empty")).unwrap();
     insta::assert_snapshot!(place.run(&["validate", "empty"]).shown(), @r#"
     exit 0
-    err: no task.yaml below [ROOT]/work/empty
+    err: no task.yaml and no taskset.yaml below [ROOT]/work/empty
     "#);
 }
 

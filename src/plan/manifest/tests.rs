@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn read(text: &str) -> Result<TaskSpec, Vec<String>> {
-    read_task(text.as_bytes(), &Limits::default()).map(|(spec, _)| spec).map_err(|problems| {
+    read_task(text.as_bytes(), &Limits::default()).map(|read| read.spec).map_err(|problems| {
         problems
             .iter()
             .map(|problem| {
