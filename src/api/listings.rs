@@ -99,7 +99,8 @@ pub(super) async fn why<T: Target>(
     let unit = subject::unit(&api.service, &query.unit)?;
     let of_unit = HistoryQuery { unit: Some(unit.id.clone()), limit: 1, ..HistoryQuery::default() };
     let rows = api.service.core().store.history(of_unit).await?;
-    Ok(Json(WhyView { unit: (&*unit).into(), last: rows.first().map(Into::into) }))
+    let fields = api.service.origins(&unit.id).await.iter().map(Into::into).collect();
+    Ok(Json(WhyView { unit: (&*unit).into(), last: rows.first().map(Into::into), fields }))
 }
 
 #[derive(Deserialize)]

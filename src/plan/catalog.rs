@@ -14,7 +14,7 @@ use crate::model::unit::FileList;
 
 use super::cascade::{self, Kind, Layer};
 use super::taskset::{Dialect, Home};
-use super::trace::{self, Origin};
+use super::trace::{self, FieldOrigin};
 
 /// A unit as its source has it, whole and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,7 +203,7 @@ impl Catalog {
 
     /// Where the fields of a unit come from of which sets speak. `manifest` is its task.yaml, where it can be had.
     #[must_use]
-    pub fn origins(&self, key: &str, manifest: Option<Node>) -> Vec<Origin> {
+    pub fn origins(&self, key: &str, manifest: Option<Node>) -> Vec<FieldOrigin> {
         let (Some(entry), Some(declared)) = (self.units.get(key), self.declared.get(key)) else {
             return Vec::new();
         };

@@ -11,7 +11,7 @@ use super::cascade::{Layer, Parts, item_name, merge_traced};
 
 /// The places that set one field of a task, the lowest first: the last one holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct FieldOrigin {
     /// The field, such as `env.MODE`.
     pub field: String,
     /// Every place that had a say.
@@ -72,7 +72,7 @@ impl Trace {
 /// Where each field of a task comes from that more than its own manifest speaks of. `base` is the manifest in `file`,
 /// where it can still be had.
 #[must_use]
-pub fn origins(base: Option<Node>, file: &RelPath, layers: &[Layer<'_>]) -> Vec<Origin> {
+pub fn origins(base: Option<Node>, file: &RelPath, layers: &[Layer<'_>]) -> Vec<FieldOrigin> {
     let start = Position { line: 1, column: 1 };
     let base = base.unwrap_or_else(|| Node::made(start, Value::Map(Vec::new())));
     let mut trace = Some(Trace::default());
@@ -82,7 +82,7 @@ pub fn origins(base: Option<Node>, file: &RelPath, layers: &[Layer<'_>]) -> Vec<
         .map(|(path, places)| {
             let own = place_in(&base, &path).map(|at| (at, false));
             let chain = own.into_iter().chain(places).filter_map(|place| located(&parts, place));
-            Origin { field: shown(&path), chain: chain.collect() }
+            FieldOrigin { field: shown(&path), chain: chain.collect() }
         })
         .collect()
 }

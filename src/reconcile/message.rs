@@ -9,6 +9,7 @@ use crate::model::history::Cause;
 use crate::model::id::UnitId;
 use crate::model::problem::Problem;
 use crate::model::step::Step;
+use crate::plan::trace::FieldOrigin;
 
 use super::daemons::{Health, Settled};
 
@@ -41,6 +42,8 @@ pub enum Message {
         /// The answer.
         reply: oneshot::Sender<Result<Report, Refusal>>,
     },
+    /// Say where the fields of a unit come from of which sets speak.
+    Origins(Arc<str>, oneshot::Sender<Vec<FieldOrigin>>),
     /// Take every unit away and end.
     Prune(oneshot::Sender<Result<Report, Refusal>>),
     /// A daemon fares differently.

@@ -319,31 +319,36 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if order.look > Look::Hinted {
             self.record.last_fetch_at = Some(now);
         }
-        let problems: Vec<String> = self.catalog.homeless_problems().map(ToString::to_string).collect();
+        let mut problems = self.catalog.homeless_problems();
+        let first = problems.next().map(|problem| (problem.reason.as_str(), problem.to_string()));
+        let more = problems.count();
         let warning = self.source.as_ref().and_then(Source::warning);
         self.needs_person = false;
+        let mut told = None;
         let conditions = &mut self.record.conditions;
-        if let Some(problem) = problems.first() {
-            conditions.set(now, ConditionType::Ready, ConditionStatus::False, "InvalidManifest", problem);
+        if let Some((reason, problem)) = first {
+            let why = if more == 0 { problem } else { format!("{problem} (and {more} more)") };
+            let known = conditions.get(ConditionType::Ready).map(|ready| ready.message.clone());
+            conditions.set(now, ConditionType::Ready, ConditionStatus::False, reason, &why);
+            if known.as_ref() != Some(&why) {
+                told = Some(why.clone());
+                draft.lines.push(format!("source {}: {why}", self.record.spec.name));
+            }
         } else {
             let message = warning.unwrap_or_else(|| "it was read whole".into());
             conditions.set(now, ConditionType::Ready, ConditionStatus::True, "Observed", &message);
         }
         conditions.clear(ConditionType::Stalled);
         conditions.clear(ConditionType::Reconciling);
+        draft.events.extend(told.map(|why| self.source_event(EventType::SourceFailed, why)));
         let revisions = &mut self.record.revisions;
         let moved = revisions.seen != self.revision;
         (revisions.seen, revisions.attempted) = (self.revision.clone(), self.revision.clone());
         if let Some(revision) = self.revision.clone().filter(|_| moved) {
             let message = if self.rewritten { "the branch was rewritten" } else { "a new commit" };
             draft.events.push(Event {
-                at: now,
-                kind: EventType::SourceChanged,
-                source: self.record.spec.name.clone(),
-                unit: None,
-                hash: None,
-                revision: Some(revision.clone()),
-                message: message.into(),
+                revision: Some(revision),
+                ..self.source_event(EventType::SourceChanged, message.into())
             });
         }
         let after = self.record.state();
@@ -492,15 +497,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     async fn tell_source_failed(&mut self, why: &str) {
-        let event = Event {
-            at: self.core.now(),
-            kind: EventType::SourceFailed,
-            source: self.record.spec.name.clone(),
-            unit: None,
-            hash: None,
-            revision: self.revision.clone(),
-            message: why.to_owned(),
-        };
+        let event = self.source_event(EventType::SourceFailed, why.to_owned());
         tracing::warn!("source {}: {why}", self.record.spec.name);
         let draft = Draft { events: vec![event], ..Draft::default() };
         // Where the store fails too, `commit` says so.
@@ -515,12 +512,16 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         hash: Option<crate::model::hash::UnitHash>,
         message: String,
     ) -> Event {
+        Event { unit: Some(unit.clone()), hash, ..self.source_event(kind, message) }
+    }
+
+    fn source_event(&self, kind: EventType, message: String) -> Event {
         Event {
             at: self.core.now(),
             kind,
             source: self.record.spec.name.clone(),
-            unit: Some(unit.clone()),
-            hash,
+            unit: None,
+            hash: None,
             revision: self.revision.clone(),
             message,
         }

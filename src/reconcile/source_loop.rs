@@ -346,6 +346,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     Err(refusal) => self.answer(Some(reply), Err(refusal)),
                 }
             }
+            Message::Origins(key, reply) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.origins(&key));
+            }
             Message::Prune(reply) => {
                 let result = self.prune().await;
                 let ended = result.is_ok();

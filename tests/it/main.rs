@@ -14,5 +14,6 @@ mod migrations;
 mod process;
 mod repo;
 mod service;
+mod sets;
 mod store;
 mod world;

@@ -144,7 +144,7 @@ pub(super) fn merge(into: &mut Node, variable: &Variable, kind: Kind) -> bool {
                 (Some(at), Some(item)) => fields[at].node = item.clone(),
                 (Some(at), None) => drop(fields.remove(at)),
                 (None, Some(item)) => {
-                    fields.push(Entry { name: variable.name.clone(), at: variable.at, node: item.clone() })
+                    fields.push(Entry { name: variable.name.clone(), at: variable.at, node: item.clone() });
                 }
                 (None, None) => return false,
             }

@@ -144,11 +144,23 @@ impl Work<'_> {
             return;
         }
         let known = catalog.set(key).filter(|set| set.dir == *dir && !set.kept);
-        if known.is_none() || self.reread.contains(key) || self.is_in_scope(key) || self.is_dropped(key) {
+        // Overrides of a set are checked with what it is.
+        let patched = self.is_patched_otherwise(key);
+        if known.is_none()
+            || patched
+            || self.reread.contains(key)
+            || self.is_in_scope(key)
+            || self.is_dropped(key)
+        {
             self.queue.push_back((Arc::clone(key), dir.clone()));
-        } else {
-            self.recheck_if_patched(key);
         }
+    }
+
+    fn is_patched_otherwise(&self, key: &str) -> bool {
+        let (mut new, mut old) = (layers(&self.view, key), layers(self.input.catalog, key));
+        new.retain(|layer| layer.kind == cascade::Kind::Overrides);
+        old.retain(|layer| layer.kind == cascade::Kind::Overrides);
+        !cascade::say_the_same(&new, &old)
     }
 
     fn is_dropped(&self, key: &str) -> bool {
@@ -176,7 +188,7 @@ impl Work<'_> {
         let dirs: Vec<&RelPath> =
             above.iter().rev().filter_map(|key| self.view.set(key)).map(|set| &set.dir).collect();
         if let Some(first) = dirs.iter().position(|other| *other == dir) {
-            let chain = dirs[first..].iter().map(|dir| dir.to_string()).collect::<Vec<_>>().join(" -> ");
+            let chain = dirs[first..].iter().map(ToString::to_string).collect::<Vec<_>>().join(" -> ");
             return Err(format!("the set refers to itself: {chain} -> {dir}"));
         }
         if dirs.len() >= MOST_NESTED {
@@ -237,7 +249,6 @@ impl Work<'_> {
         let mut problems = set.problems.clone();
         problems.extend(self.misplaced(key));
         let before = self.input.catalog.set(key);
-        let (mut entries, mut children) = (Vec::new(), Vec::new());
         let most = self.input.limits.set_entries;
         self.entries += set.children.len();
         if self.entries > most {
@@ -248,37 +259,9 @@ impl Work<'_> {
             self.keep(key, dir, problems);
             return;
         }
-        for child in &set.children {
-            match joined(key, &child.name) {
-                Some(name) => {
-                    children.push(Arc::clone(&name));
-                    entries.push((name, declared(key, child)));
-                }
-                // Its key is refused, which it says itself, or the whole id is too long.
-                None => match &child.home {
-                    Err(known) => problems.extend(known.iter().cloned()),
-                    Ok(_) => {
-                        let problem = Problem::new(Reason::RefusedPath, "the id of this entry is too long");
-                        problems.push(problem.in_file(file.clone()).at(child.at.line, child.at.column));
-                    }
-                },
-            }
-        }
-        let now: BTreeSet<&Arc<str>> = children.iter().collect();
-        let old = before.map(|set| Arc::clone(&set.children)).unwrap_or_default();
-        for gone in old.iter().filter(|child| !now.contains(child)) {
-            self.drop_whole(gone);
-        }
-        if before.is_some_and(|before| before.kept) {
-            // Units outside sets stayed while nobody knew whether the set has them.
-            let outside = |key: &&Arc<str>| self.input.catalog.declared(key).is_none();
-            let stayed: Vec<_> =
-                self.input.catalog.units_within(key).map(|(unit, _)| unit).filter(outside).collect();
-            for unit in stayed {
-                self.dirty.remove(unit);
-                self.view.drop_unit(unit);
-            }
-        }
+        let entries = entries_of(key, set, &file, &mut problems);
+        let children: Vec<Arc<str>> = entries.iter().map(|(name, _)| Arc::clone(name)).collect();
+        self.drop_undeclared(key, &children);
         let state = SetState {
             dir: dir.clone(),
             file,
@@ -300,6 +283,26 @@ impl Work<'_> {
         self.recheck_if_patched(key);
         for child in &children {
             self.visit(child);
+        }
+    }
+
+    /// Takes away what a set does not declare any more.
+    fn drop_undeclared(&mut self, key: &Arc<str>, children: &[Arc<str>]) {
+        let before = self.input.catalog.set(key);
+        let now: BTreeSet<&Arc<str>> = children.iter().collect();
+        let old = before.map(|set| Arc::clone(&set.children)).unwrap_or_default();
+        for gone in old.iter().filter(|child| !now.contains(child)) {
+            self.drop_whole(gone);
+        }
+        if before.is_some_and(|before| before.kept) {
+            // Units outside sets stayed while nobody knew whether the set has them.
+            let outside = |key: &&Arc<str>| self.input.catalog.declared(key).is_none();
+            let stayed: Vec<_> =
+                self.input.catalog.units_within(key).map(|(unit, _)| unit).filter(outside).collect();
+            for unit in stayed {
+                self.dirty.remove(unit);
+                self.view.drop_unit(unit);
+            }
         }
     }
 
@@ -430,6 +433,32 @@ fn declared(set: &Arc<str>, child: &Child) -> Declared {
         enabled: child.enabled,
         at: child.at,
     }
+}
+
+/// The entries of a set by their keys in the source.
+fn entries_of(
+    key: &Arc<str>,
+    set: &SetFile,
+    file: &RelPath,
+    problems: &mut Vec<Problem>,
+) -> Vec<(Arc<str>, Declared)> {
+    let mut entries = Vec::new();
+    for child in &set.children {
+        match joined(key, &child.name) {
+            Some(name) => {
+                entries.push((name, declared(key, child)));
+            }
+            // Its key is refused, which it says itself, or the whole id is too long.
+            None => match &child.home {
+                Err(known) => problems.extend(known.iter().cloned()),
+                Ok(_) => {
+                    let problem = Problem::new(Reason::RefusedPath, "the id of this entry is too long");
+                    problems.push(problem.in_file(file.clone()).at(child.at.line, child.at.column));
+                }
+            },
+        }
+    }
+    entries
 }
 
 /// The key of an entry below its set's.

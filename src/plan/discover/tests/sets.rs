@@ -427,6 +427,69 @@ fn daemons_get_no_time_limit_from_built_in_defaults() {
     assert!(matches!(spec.trigger, Trigger::Daemon(_)) && spec.timeout.is_none());
 }
 
+/// A set of this many tasks, and the time that its discovery took.
+fn large(tasks: usize) -> (World, Duration) {
+    let mut world = World::default();
+    for n in 0..tasks {
+        world.task(&format!("t{n}"), "t");
+    }
+    let entry = |n| format!("    e{n}:\n      ref: {{path: t{n}}}\n      overrides: {{env: {{N: '{n}'}}}}\n");
+    let entries: String = (0..tasks).map(entry).collect();
+    world.set("", &format!("  defaults: {{timeout: 5m}}\n  entries:\n{entries}"));
+    let took = world.timed(&Changes::All);
+    (world, took)
+}
+
+impl World {
+    /// Discovers, and gives back how long that took without reading.
+    fn timed(&mut self, changes: &Changes) -> Duration {
+        let (tree, mut reads, mut took) = (self.tree(), Reads::default(), Duration::ZERO);
+        loop {
+            let began = std::time::Instant::now();
+            let input =
+                Input { tree: &tree, changes, catalog: &self.catalog, limits: &self.limits, dev: self.dev };
+            let round = discover(&input, &mut reads);
+            took += began.elapsed();
+            for need in &round.needs {
+                let read = self.read(need);
+                reads.insert(need.path.clone(), read);
+            }
+            if round.needs.is_empty() {
+                let began = std::time::Instant::now();
+                self.looked_at = round.found.keys().map(ToString::to_string).collect();
+                self.catalog.apply(round.found);
+                return took + began.elapsed();
+            }
+        }
+    }
+}
+
+#[test]
+fn large_sets_are_ordinary() {
+    let (world, took) = large(500);
+    assert_eq!(world.keys().len(), 500);
+    println!("discovery of a set of 500 tasks: {took:?}");
+    for tasks in [250, 2_000] {
+        let (mut world, whole) = large(tasks);
+        let mut saves: Vec<Duration> = (0..21)
+            .map(|n| {
+                let script = format!("t{}/task.sh", n * 11);
+                world.put(&script, &format!("echo {n}\n"));
+                world.reads = 0;
+                let took = world.timed(&paths(&[&script]));
+                assert_eq!((world.reads, world.looked_at.len()), (2, 1));
+                took
+            })
+            .collect();
+        saves.sort();
+        let set = String::from_utf8(world.files["taskset.yaml"].1.clone()).unwrap();
+        world.put("taskset.yaml", &set.replace("N: '7'", "N: other"));
+        let edit = world.timed(&paths(&["taskset.yaml"]));
+        assert_eq!(world.looked_at, ["e7"]);
+        println!("{tasks} tasks: discovery {whole:?}, a save {:?}, an edit of the set {edit:?}", saves[10]);
+    }
+}
+
 /// A random edit of a small world with sets: a path, and what becomes of it.
 fn edit() -> impl Strategy<Value = (String, Option<String>)> {
     let task = |env: &str| format!("{}env: {{T: {env}}}\n", MANUAL.replace("NAME", "n"));
@@ -454,7 +517,7 @@ fn edit() -> impl Strategy<Value = (String, Option<String>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
     #[test]
     fn step_by_step_ends_where_a_whole_look_does_also_with_sets(batches in prop::collection::vec(prop::collection::vec(edit(), 1..4), 1..10)) {
         let mut world = World::default();
