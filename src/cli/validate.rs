@@ -44,7 +44,7 @@ struct Found {
 
 pub async fn validate(args: &Args, context: &mut Context) -> Ended {
     let plan = plan(args, context)?;
-    let (mut found, mut units) = (Vec::new(), 0);
+    let (mut found, mut warnings, mut units) = (Vec::new(), Vec::new(), 0);
     for root in &plan.roots {
         let looked = look(root, &plan.skip, &plan.limits).await?;
         units += looked.catalog.len();
@@ -54,12 +54,18 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
         problems.sort_by(|a, b| (&a.file, a.at, &a.message).cmp(&(&b.file, b.at, &b.message)));
         // One mistake of a set can break many units.
         problems.dedup();
-        found.extend(problems.into_iter().map(|problem| Found {
-            file: problem.file.as_ref().map(|file| root.join(file.as_str())),
-            problem,
-        }));
+        found.extend(problems.into_iter().map(|problem| found_in(root, problem)));
+        let mut ignored: Vec<Problem> = looked.catalog.warnings().cloned().collect();
+        ignored.sort_by(|a, b| (&a.file, a.at, &a.message).cmp(&(&b.file, b.at, &b.message)));
+        ignored.dedup();
+        warnings.extend(ignored.into_iter().map(|warning| found_in(root, warning)));
     }
     print(&mut context.output, &context.here, &found)?;
+    if !context.output.format.is_data() {
+        for warning in warnings.iter().map(|warning| view(warning, &context.here)) {
+            context.output.note(&format!("warning: {}", report::place_and_message(&warning)));
+        }
+    }
     tell_sum(&mut context.output, units, found.len(), &plan.roots);
     Ok(if found.is_empty() { exit::DONE } else { exit::NOT_SO })
 }
@@ -105,6 +111,10 @@ fn of_sources(settings: &Settings) -> Result<Plan, CliError> {
         return Err(CliError::usage(message).hint("name a directory: kindling validate PATH"));
     }
     Ok(Plan { roots, skip: vec![settings.data_dir.clone()], limits: settings.limits.clone() })
+}
+
+fn found_in(root: &Path, problem: Problem) -> Found {
+    Found { file: problem.file.as_ref().map(|file| root.join(file.as_str())), problem }
 }
 
 fn view(found: &Found, here: &Path) -> ProblemView {
