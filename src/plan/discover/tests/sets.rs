@@ -93,6 +93,44 @@ fn the_cascade_has_one_order() {
 }
 
 #[test]
+fn overrides_of_all_sets_above_combine() {
+    let root = |patch: &str| {
+        format!(
+            "  entries:\n    one: {{ref: {{path: s1}}, overrides: {{entries: {{two: {{entries: {{t: {{{patch}}}}}}}}}}}}}\n"
+        )
+    };
+    let mut world = World::default();
+    world.set("", &root("env: {A: root, B: root}")).task("s2/t", "t").task("s2/u", "u");
+    world.set(
+        "s1",
+        "  entries:\n    two: {ref: {path: ../s2}, overrides: {entries: {t: {env: {B: one, C: one}}}}}\n",
+    );
+    world.set(
+        "s2",
+        "  entries:\n    t: {ref: {path: t}, overrides: {env: {C: own}}}\n    u: {ref: {path: u}}\n",
+    );
+    world.look(&Changes::All);
+    assert_eq!(world.keys(), ["one/two/t", "one/two/u"]);
+    let said = |world: &World| {
+        let env = world.env("one/two/t");
+        env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(said(&world), "A=root B=one C=own");
+    world.set("", &root("env: {A: other}")).look(&paths(&["taskset.yaml"]));
+    assert_eq!(
+        (said(&world).as_str(), world.looked_at.join(" ").as_str()),
+        ("A=other B=one C=own", "one/two/t")
+    );
+    world.set("", &root("enabled: false")).look(&paths(&["taskset.yaml"]));
+    assert_eq!(world.keys(), ["one/two/u"]);
+    world.set("", &root("env: {A: root}")).look(&paths(&["taskset.yaml"]));
+    assert_eq!(said(&world), "A=root B=one C=own");
+    // A field that a set does not have is told, also where it reaches the set from further above.
+    world.set("", "  entries:\n    one: {ref: {path: s1}, overrides: {entries: {two: {env: {A: x}}}}}\n");
+    assert_eq!(world.look(&paths(&["taskset.yaml"])).source_problems().len(), 1);
+}
+
+#[test]
 fn an_edit_of_a_set_reaches_exactly_the_units_whose_cascade_differs() {
     let mut world = layered();
     let before = (world.hash("in/t"), world.hash("in/u"));
