@@ -1,7 +1,8 @@
 //! The figures of DESIGN 14 that the loop touches, measured on the real binary: each ends where a client sees the
 //! effect. Prints p50, p99 and count; asserts nothing.
 //!
-//! `cargo bench --bench loop [-- PART...]` with the parts save, commit, nochange and memory; all of them by default.
+//! `cargo bench --bench loop [-- PART...]` with the parts save, commit, nochange, memory and sets; all of them by
+//! default.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on has failed")]
 
@@ -35,6 +36,11 @@ fn main() {
         no_change_local(10_000);
         no_change_git(10_000);
     }
+    if runs("sets") {
+        set_save(1_000);
+        set_save(20_000);
+        set_whole(5_000);
+    }
     if runs("memory") {
         memory(0);
         memory(1_000);
@@ -61,6 +67,60 @@ fn save(tasks: usize) {
         times.push(began.elapsed());
     }
     print(&format!("save to registered, {tasks} tasks"), times);
+}
+
+/// An edited script of one of `tasks` tasks of a set, from the save to the event at a client.
+fn set_save(tasks: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("tasks");
+    fill_set(&source, tasks);
+    let service =
+        Service::start(dir.path(), &format!("- name: s\n    local: {{path: {}}}\n", source.display()));
+    service.wait_for_units(tasks);
+    let mut events = service.events();
+    let mut times = Vec::new();
+    for round in 0..ROUNDS {
+        let task = (round * 7919) % tasks;
+        settle(round);
+        let began = Instant::now();
+        fs::write(source.join(path_of(task)).join("task.sh"), format!("echo {task} {round}\n")).unwrap();
+        events.wait_for(&format!("s/entry-{task}"));
+        times.push(began.elapsed());
+    }
+    print(&format!("save to registered, a set of {tasks} tasks"), times);
+}
+
+/// A set of `tasks` tasks, from the start of the service until every one is registered, and what that takes.
+fn set_whole(tasks: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("tasks");
+    fill_set(&source, tasks);
+    let began = Instant::now();
+    let service =
+        Service::start(dir.path(), &format!("- name: s\n    local: {{path: {}}}\n", source.display()));
+    service.wait_for_units(tasks);
+    let took = began.elapsed();
+    let (now, most) = service.memory();
+    println!(
+        "{:<58} {took:.1?}, {now:.1} MiB, at most {most:.1} MiB",
+        format!("a set of {tasks} tasks, start to registered")
+    );
+}
+
+/// [`fill`] below a set with an entry and an override for each task.
+fn fill_set(root: &Path, tasks: usize) {
+    fill(root, tasks);
+    let entry = |task| {
+        let dir = path_of(task);
+        format!(
+            "    entry-{task}:\n      ref: {{path: {dir}}}\n      overrides: {{env: {{NUMBER: '{task}'}}}}\n"
+        )
+    };
+    let entries: String = (0..tasks).map(entry).collect();
+    let set = format!(
+        "apiVersion: kindling/v1\nkind: TaskSet\nspec:\n  defaults: {{timeout: 5m}}\n  entries:\n{entries}"
+    );
+    fs::write(root.join("taskset.yaml"), set).unwrap();
 }
 
 /// A commit of one script, from the end of the push to the event at a client that asked for a pass at once.

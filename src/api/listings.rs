@@ -126,6 +126,7 @@ pub(super) async fn why<T: Target>(
         id: id.to_string(),
         unit: unit.map(|unit| unit_view(&api.service.core().board, &unit)),
         last: rows.first().map(Into::into),
+        fields: api.service.origins(&id).await.iter().map(Into::into).collect(),
     }))
 }
 

@@ -376,6 +376,31 @@ pub struct WhyView {
     pub unit: Option<UnitView>,
     /// The last decision that did something; null where there was none.
     pub last: Option<HistoryView>,
+    /// The fields of which sets speak, each with every place that had a say.
+    #[serde(default)]
+    pub fields: Vec<FieldView>,
+}
+
+/// Where the value of a field comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FieldView {
+    /// The field, such as `env.MODE`.
+    pub field: String,
+    /// The places that set it, the lowest first: the last one holds.
+    pub chain: Vec<FieldPlaceView>,
+}
+
+/// A place that set a field.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FieldPlaceView {
+    /// The file, relative to the source's path.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column in characters, from 1.
+    pub column: u32,
+    /// Whether it takes the field away.
+    pub clears: bool,
 }
 
 /// An event.

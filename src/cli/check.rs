@@ -227,10 +227,10 @@ async fn sources(settings: &Settings, findings: &mut Findings) {
 async fn local(source: &SourceSpec, settings: &Settings, findings: &mut Findings) -> Option<Looked> {
     let Origin::Local(local) = &source.origin else { return None };
     let check = format!("source {}", source.name);
-    match look(&local.path, std::slice::from_ref(&settings.data_dir), &settings.limits).await {
+    match look(&local.path, std::slice::from_ref(&settings.data_dir), &settings.limits, false).await {
         Ok(looked) => {
-            let (all, broken) =
-                (looked.catalog.len(), looked.catalog.iter().filter(|(_, e)| e.state.is_err()).count());
+            let broken = looked.catalog.iter().filter(|(_, entry)| entry.state.is_err()).count();
+            let (all, broken) = (looked.catalog.len(), broken + looked.catalog.homeless_problems().count());
             let message = format!("{}: {}", local.path.display(), count(all, "unit"));
             if broken > 0 {
                 let path = shell_word(&local.path.display().to_string());
@@ -253,9 +253,9 @@ async fn local(source: &SourceSpec, settings: &Settings, findings: &mut Findings
 }
 
 fn specs(looked: &Looked) -> impl Iterator<Item = (String, &TaskSpec)> {
-    looked.catalog.iter().filter_map(|(_, entry)| {
+    looked.catalog.iter().filter_map(|(key, entry)| {
         let resolved = entry.state.as_ref().ok()?;
-        Some((entry.key.as_deref()?.to_owned(), &*resolved.spec))
+        Some((key.to_string(), &*resolved.spec))
     })
 }
 

@@ -32,20 +32,26 @@ pub struct Looked {
     pub directories: usize,
 }
 
-/// Looks at a directory. `skip` is never entered: the data directory.
+/// Looks at a directory. `skip` is never entered: the data directory. `dev`: as in dev mode, where references of sets
+/// for it count.
 ///
 /// # Errors
 /// It cannot be read, or does not hold still.
-pub async fn look(root: &Path, skip: &[PathBuf], limits: &Limits) -> Result<Looked, CliError> {
+pub async fn look(root: &Path, skip: &[PathBuf], limits: &Limits, dev: bool) -> Result<Looked, CliError> {
     for _ in 0..MOST_LOOKS {
-        if let Some(looked) = look_once(root, skip, limits).await? {
+        if let Some(looked) = look_once(root, skip, limits, dev).await? {
             return Ok(looked);
         }
     }
     Err(CliError::outside(format!("files below {} change while they are read", root.display())))
 }
 
-async fn look_once(root: &Path, skip: &[PathBuf], limits: &Limits) -> Result<Option<Looked>, CliError> {
+async fn look_once(
+    root: &Path,
+    skip: &[PathBuf],
+    limits: &Limits,
+    dev: bool,
+) -> Result<Option<Looked>, CliError> {
     let mut source = LocalSource::open(LocalOptions {
         root: root.to_owned(),
         prune: NEVER.iter().map(|name| (*name).to_owned()).collect(),
@@ -55,10 +61,10 @@ async fn look_once(root: &Path, skip: &[PathBuf], limits: &Limits) -> Result<Opt
         max_watches: Some(0),
     });
     let tree = source.observe(Ask::Full, None).await.map_err(|error| unobserved(&error))?.tree;
-    let (mut reads, mut catalog) = (Reads::new(), Catalog::default());
+    let (mut reads, mut catalog) = (Reads::default(), Catalog::default());
     for _ in 0..MOST_ROUNDS {
-        let input = Input { tree: &tree, changes: &Changes::All, catalog: &catalog, limits };
-        let round = discover::discover(&input, &reads);
+        let input = Input { tree: &tree, changes: &Changes::All, catalog: &catalog, limits, dev };
+        let round = discover::discover(&input, &mut reads);
         if !round.later.is_empty() {
             return Ok(None);
         }
@@ -70,7 +76,9 @@ async fn look_once(root: &Path, skip: &[PathBuf], limits: &Limits) -> Result<Opt
         let wants = round.needs.into_iter();
         let wants = wants.map(|need| Want { path: need.path, bytes: need.bytes, max: need.max }).collect();
         let read = source.read(wants, Arc::new(|_, _| Ok(()))).await.map_err(|error| unobserved(&error))?;
-        reads.extend(read.into_iter().map(|reading| (reading.path.clone(), file_read(reading))));
+        for reading in read {
+            reads.insert(reading.path.clone(), file_read(reading));
+        }
     }
     Err(CliError::bug(format!("the units below {} were not found in {MOST_ROUNDS} rounds", root.display())))
 }

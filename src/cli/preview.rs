@@ -45,7 +45,7 @@ pub(super) async fn preview(
     if !recorded.is_known && !settings.sources.iter().any(|spec| spec.name == name) {
         return Err(unknown(source));
     }
-    let looked = look::look(path, std::slice::from_ref(&settings.data_dir), &settings.limits).await?;
+    let looked = look::look(path, std::slice::from_ref(&settings.data_dir), &settings.limits, true).await?;
     Ok(ReportView::from(&compare(&name, &looked.catalog, &recorded)))
 }
 
@@ -57,11 +57,11 @@ fn unknown(source: &str) -> CliError {
 
 fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Report {
     let mut report = Report::default();
-    let found = catalog.iter().filter_map(|(_, entry)| entry.key.clone());
+    let found = catalog.iter().map(|(key, _)| Arc::clone(key));
     let keys: BTreeSet<Arc<str>> = found.chain(recorded.units.keys().cloned()).collect();
     for key in keys {
         let id = UnitId { source: source.clone(), key: Arc::clone(&key) };
-        let desired = match catalog.of_key(&key) {
+        let desired = match catalog.get(&key) {
             Some(Entry { state: Err(problems), .. }) => {
                 report.problems.push((id, problems.clone()));
                 continue;

@@ -9,7 +9,7 @@ use crate::config::{Role, Settings};
 use crate::model::limits::Limits;
 use crate::model::problem::{Position, Problem};
 use crate::model::source::Origin;
-use crate::plan::discover::TASK_MANIFEST;
+use crate::plan::discover::{SET_MANIFEST, TASK_MANIFEST};
 use crate::support::text::printable;
 
 use super::error::{CliError, Ended};
@@ -48,7 +48,7 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
     let (mut found, mut warnings, mut units, mut roots) = (Vec::new(), Vec::new(), 0, Vec::new());
     let mut failed: Option<CliError> = None;
     for root in plan.roots {
-        let looked = match look(&root, &plan.skip, &plan.limits).await {
+        let looked = match look(&root, &plan.skip, &plan.limits, false).await {
             Ok(looked) => looked,
             Err(error) => {
                 failed = Some(match failed {
@@ -60,9 +60,9 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
         };
         units += looked.catalog.len();
         let broken = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().err());
-        found.extend(in_order(&root, broken.flatten().chain(&looked.strays)));
-        let whole = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().ok());
-        warnings.extend(in_order(&root, whole.flat_map(|unit| unit.warnings.iter())));
+        let homeless = looked.catalog.homeless_problems();
+        found.extend(in_order(&root, broken.flatten().chain(homeless).chain(&looked.strays)));
+        warnings.extend(in_order(&root, looked.catalog.warnings()));
         roots.push(root);
     }
     print(&mut context.output, &context.here, &found, &warnings)?;
@@ -75,10 +75,11 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
     }
 }
 
-/// Problems of a root in the order of their places.
+/// Problems of a root in the order of their places. One mistake of a set can break many units and is told once.
 fn in_order<'a>(root: &Path, problems: impl Iterator<Item = &'a Problem>) -> Vec<Found> {
     let mut problems: Vec<Problem> = problems.cloned().collect();
-    problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
+    problems.sort_by(|a, b| (&a.file, a.at, &a.message).cmp(&(&b.file, b.at, &b.message)));
+    problems.dedup();
     let found = |problem: Problem| Found {
         file: problem.file.as_ref().map(|file| root.join(file.as_str())),
         problem,
@@ -102,7 +103,7 @@ fn plan(args: &Args, context: &Context) -> Result<Plan, CliError> {
         };
     };
     let mut root = context.absolute(path);
-    if root.is_file() && root.file_name().is_some_and(|name| name == TASK_MANIFEST) {
+    if root.is_file() && root.file_name().is_some_and(|name| name == TASK_MANIFEST || name == SET_MANIFEST) {
         root.pop();
     }
     if !root.is_dir() {
@@ -183,9 +184,9 @@ fn tell_sum(output: &mut Output, units: usize, (problems, warnings): (usize, usi
     if output.format.is_data() || output.format == Format::Name {
         return;
     }
-    if units == 0 {
+    if units == 0 && problems == 0 {
         let roots: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
-        output.note(&format!("no {TASK_MANIFEST} below {}", roots.join(", ")));
+        output.note(&format!("no {TASK_MANIFEST} and no {SET_MANIFEST} below {}", roots.join(", ")));
     } else {
         let more = match warnings {
             0 => String::new(),

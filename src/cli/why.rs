@@ -1,7 +1,7 @@
 //! `kindling why`.
 
 use crate::api::exit;
-use crate::api::wire::{ConditionView, HistoryView, UnitView, WhyView};
+use crate::api::wire::{ConditionView, FieldPlaceView, FieldView, HistoryView, UnitView, WhyView};
 use crate::model::time::Timestamp;
 use crate::support::text::printable;
 
@@ -39,6 +39,7 @@ fn explain(output: &mut Output, why: &WhyView) -> Result<(), CliError> {
         Some(row) => lines.extend(decision(row, now)),
         None => lines.push(("last change".into(), "none was recorded".into())),
     }
+    lines.extend(why.fields.iter().map(field));
     let heading = output.bold(&printable(&why.id));
     output.line(&heading)?;
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -78,6 +79,16 @@ fn standing(unit: &UnitView, now: Timestamp) -> Lines {
         put("hold", format!("{held} (for {since})"));
     }
     lines
+}
+
+/// A field of which sets speak, with every place that set it, the lowest first.
+fn field(field: &FieldView) -> (String, String) {
+    let place = |place: &FieldPlaceView| {
+        let clears = if place.clears { " (takes it away)" } else { "" };
+        format!("{}:{}{clears}", place.file, place.line)
+    };
+    let chain: Vec<String> = field.chain.iter().map(place).collect();
+    ("field".into(), format!("{}: {}", field.field, chain.join(" < ")))
 }
 
 fn told(condition: &ConditionView, now: Timestamp) -> String {

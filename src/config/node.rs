@@ -77,6 +77,53 @@ impl Node {
         }
     }
 
+    /// The same value as a part of a document that is merged of several files: every place in it says so.
+    #[must_use]
+    pub fn in_part(mut self, part: u32) -> Self {
+        self.at = self.at.in_part(part);
+        match &mut self.value {
+            Value::List(nodes) => {
+                *nodes = std::mem::take(nodes).into_iter().map(|node| node.in_part(part)).collect();
+            }
+            Value::Map(entries) => {
+                *entries = std::mem::take(entries).into_iter().map(|entry| entry.in_part(part)).collect();
+            }
+            _ => {}
+        }
+        self
+    }
+
+    /// Whether both say the same, wherever they stand.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::List(a), Value::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.says_the_same(b))
+            }
+            (Value::Map(a), Value::Map(b)) => {
+                let same = |(a, b): (&Entry, &Entry)| a.name == b.name && a.node.says_the_same(&b.node);
+                a.len() == b.len() && a.iter().zip(b).all(same)
+            }
+            (a, b) => a == b,
+        }
+    }
+
+    /// The entry `name` of a map, if it is there and not `null`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries
+            .iter()
+            .find(|entry| entry.name == name && entry.node.value != Value::Null)
+            .map(|entry| &entry.node)
+    }
+
+    /// Text that no file has: it stands for what is at `at`.
+    #[must_use]
+    pub fn made(at: Position, value: Value) -> Self {
+        Self { at, value, span: None }
+    }
+
     /// A scalar's text as it is written; `None` for a list, a map and nothing.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -97,6 +144,12 @@ impl Node {
             Value::List(_) => "a list",
             Value::Map(_) => "a map",
         }
+    }
+}
+
+impl Entry {
+    fn in_part(self, part: u32) -> Self {
+        Self { name: self.name, at: self.at.in_part(part), node: self.node.in_part(part) }
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "inse
 pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
-pub(super) const LIMITS: [&str; 5] = ["file", "unit", "files", "depth", "manifest"];
+pub(super) const LIMITS: [&str; 7] = ["file", "unit", "files", "depth", "manifest", "taskset", "entries"];
 
 pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
     // A file of comments is a configuration: all defaults.
@@ -328,6 +328,8 @@ impl Reader<'_> {
             unit_files: to_usize(limit("files", "a whole number", count, default.unit_files as u64)),
             depth: to_usize(limit("depth", "a whole number", count, default.depth as u64)),
             manifest_bytes: limit("manifest", SIZE, size, default.manifest_bytes),
+            set_bytes: limit("taskset", SIZE, size, default.set_bytes),
+            set_entries: to_usize(limit("entries", "a whole number", count, default.set_entries as u64)),
         }
     }
 }

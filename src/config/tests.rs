@@ -351,9 +351,19 @@ fn the_data_directory_may_lie_in_a_source_but_not_hold_it() {
 
 #[test]
 fn limits_are_sizes_and_counts() {
-    let limits = read("limits: {file: 1GiB, unit: 2048, files: 5, depth: 3, manifest: 1KiB}").unwrap().limits;
-    let expected =
-        Limits { file_bytes: 1 << 30, unit_bytes: 2048, unit_files: 5, depth: 3, manifest_bytes: 1024 };
+    let limits =
+        read("limits: {file: 1GiB, unit: 2048, files: 5, depth: 3, manifest: 1KiB, taskset: 9, entries: 7}")
+            .unwrap()
+            .limits;
+    let expected = Limits {
+        file_bytes: 1 << 30,
+        unit_bytes: 2048,
+        unit_files: 5,
+        depth: 3,
+        manifest_bytes: 1024,
+        set_bytes: 9,
+        set_entries: 7,
+    };
     assert_eq!(limits, expected);
     let found = error("limits: {file: 10MB, unit: 0, files: 1KiB, depth: -1}");
     let sizes = "must be a size such as `512KiB`, `10MiB` or `1GiB`, or a number of bytes, above 0";

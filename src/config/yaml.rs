@@ -35,6 +35,12 @@ impl Budget {
         Self { bytes, bytes_key: Some("limits.manifest"), nodes: 20_000, depth: 32, aliases: 200 }
     }
 
+    /// For taskset.yaml, whose size `limits.taskset` sets.
+    #[must_use]
+    pub const fn taskset(bytes: u64) -> Self {
+        Self { bytes_key: Some("limits.taskset"), nodes: 1_000_000, ..Self::manifest(bytes) }
+    }
+
     /// For kindling.yaml: 256 KiB.
     #[must_use]
     pub const fn settings() -> Self {

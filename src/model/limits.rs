@@ -13,6 +13,10 @@ pub struct Limits {
     pub depth: usize,
     /// Largest task manifest, in bytes.
     pub manifest_bytes: u64,
+    /// Largest set manifest, in bytes.
+    pub set_bytes: u64,
+    /// Most entries that the sets of a source declare together: sets that refer to sets several times multiply.
+    pub set_entries: usize,
 }
 
 impl Default for Limits {
@@ -23,6 +27,8 @@ impl Default for Limits {
             unit_files: 20_000,
             depth: 32,
             manifest_bytes: 256 << 10,
+            set_bytes: 16 << 20,
+            set_entries: 200_000,
         }
     }
 }

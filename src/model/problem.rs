@@ -27,6 +27,25 @@ pub struct Position {
     pub column: u32,
 }
 
+/// Lines that each file of a merged document has to itself: more than any file that is read may have.
+const LINES_OF_A_PART: u32 = 1 << 26;
+
+impl Position {
+    /// The place in a document that was merged of several files, of which this is number `part`, from 0 to 63.
+    ///
+    /// A reader of such a document need not know: the places of one file come after those of the file before it.
+    #[must_use]
+    pub fn in_part(self, part: u32) -> Self {
+        Self { line: part.min(63) * LINES_OF_A_PART + self.line.min(LINES_OF_A_PART - 1), ..self }
+    }
+
+    /// The number of the file in a merged document, and the place in that file.
+    #[must_use]
+    pub fn split(self) -> (u32, Self) {
+        (self.line / LINES_OF_A_PART, Self { line: self.line % LINES_OF_A_PART, ..self })
+    }
+}
+
 /// Reasons of problems, as they stand in conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {

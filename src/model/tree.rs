@@ -78,6 +78,12 @@ impl Tree {
         self.nodes.get(path)
     }
 
+    /// The node at `path`, with the tree's own copy of the path.
+    #[must_use]
+    pub fn get_entry(&self, path: &RelPath) -> Option<(&RelPath, &Node)> {
+        self.nodes.get_key_value(path)
+    }
+
     /// Puts a node in place; gives back what was there.
     pub fn insert(&mut self, path: RelPath, node: Node) -> Option<Node> {
         self.nodes.insert(path, node)

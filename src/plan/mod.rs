@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod canonical;
+pub mod cascade;
 pub mod catalog;
 pub mod decide;
 pub mod diff;
@@ -12,4 +13,6 @@ pub mod hash;
 pub mod manifest;
 pub mod params;
 pub mod stray;
+pub mod taskset;
+pub mod trace;
 pub mod trust;

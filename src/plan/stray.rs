@@ -9,8 +9,7 @@ use super::catalog::Catalog;
 /// A problem for each refused name that lies in no unit of `catalog`; those in a unit are the unit's own problems.
 #[must_use]
 pub fn strays(tree: &Tree, catalog: &Catalog) -> Vec<Problem> {
-    let is_in_unit =
-        |dir: &RelPath| catalog.get(dir).is_some() || dir.ancestors().any(|dir| catalog.get(&dir).is_some());
+    let is_in_unit = |dir: &RelPath| catalog.reached(dir).any(|(_, entry)| dir.is_within(&entry.dir));
     let outside = tree.refused().iter().filter(|refused| !is_in_unit(&refused.dir));
     let problem = |refused: &crate::model::tree::Refused| {
         let message =
@@ -23,12 +22,13 @@ pub fn strays(tree: &Tree, catalog: &Catalog) -> Vec<Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
     use crate::model::path::PathRefusal;
     use crate::model::tree::Refused;
-    use crate::plan::catalog::Entry;
+    use crate::plan::catalog::{Entry, Found};
 
     #[test]
     fn only_what_lies_in_no_unit_is_a_stray() {
@@ -44,8 +44,9 @@ mod tests {
             vec![refused("", "a"), refused("unit/lib", "b"), refused("other", "c")],
         );
         let mut catalog = Catalog::default();
-        let entry = Entry { key: Some(Arc::from("unit")), state: Err(Vec::new()) };
-        catalog.apply(vec![(path("unit"), Some(entry))]);
+        let entry = Entry { dir: path("unit"), state: Err(Vec::new()), reach: Some(path("unit")) };
+        let units = BTreeMap::from([(Arc::from("unit"), Some(entry))]);
+        catalog.apply(Found { units, ..Found::default() });
         let told: Vec<String> = strays(&tree, &catalog).iter().map(ToString::to_string).collect();
         let why = PathRefusal::TooDeep;
         let nothing = "is refused, and nothing in it is looked at";

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use crate::act::Target;
+use crate::config::node::Node;
+use crate::config::yaml::Budget;
 use crate::model::event::{Event, EventType};
 use crate::model::hash::UnitHash;
 use crate::model::history::{Cause, HistoryRow, Outcome, TriggerKind};
 use crate::model::step::{Action, Rule};
 use crate::observe::Source;
 use crate::plan::decide::{self, Facts, Live};
+use crate::plan::discover::TASK_MANIFEST;
+use crate::plan::trace;
 use crate::record::{Recording, Suspension, UnitRecord};
 
 use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
@@ -73,6 +77,17 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.begin(vec![doing], &mut acted);
         self.record_pass(&order, acted, false).await?;
         Ok(Report { steps: vec![Done { step, error: None }], ..Report::default() })
+    }
+
+    /// Where the fields of a unit come from of which sets speak.
+    pub(super) fn origins(&self, key: &str) -> Vec<trace::FieldOrigin> {
+        let unit = self.catalog.get(key).and_then(|entry| entry.state.as_ref().ok());
+        let file = unit.and_then(|unit| unit.files.iter().find(|file| file.path.as_str() == TASK_MANIFEST));
+        // Without its content the chain begins above it.
+        let text = file.and_then(|file| self.core.blobs.read(&file.hash).ok());
+        let budget = Budget::manifest(self.core.limits.get().manifest_bytes);
+        let manifest = text.and_then(|text| Node::read(&text, &budget).ok());
+        self.catalog.origins(key, manifest)
     }
 
     /// The version that was deployed before the one that is.

@@ -18,6 +18,7 @@ use crate::model::step::Generation;
 use crate::model::unit::Version;
 use crate::observe::Source;
 use crate::plan::params;
+use crate::plan::trace::FieldOrigin;
 use crate::record::{SourceRecord, StoreError, UnitRecord};
 
 use super::core::Core;
@@ -426,6 +427,16 @@ impl<T: Target> Handle<T> {
         let values = params::resolve(&version.spec, given)
             .map_err(|problems| Refusal::new(RefusalKind::Invalid, problems.join("; ")))?;
         self.0.core.runner.start(version, values, input, "manual").await.map_err(|error| failed(&error))
+    }
+
+    /// Where the fields of a unit come from of which sets speak; none where its source is not followed.
+    pub async fn origins(&self, unit: &UnitId) -> Vec<FieldOrigin> {
+        let outbox = self.0.loops.read().unwrap_or_else(PoisonError::into_inner).get(&unit.source).cloned();
+        let (reply, answer) = oneshot::channel();
+        match outbox.map(|outbox| outbox.send(Message::Origins(Arc::clone(&unit.key), reply))) {
+            Some(Ok(())) => answer.await.unwrap_or_default(),
+            _ => Vec::new(),
+        }
     }
 
     /// Ends a run.

@@ -11,6 +11,7 @@ use crate::model::id::UnitId;
 use crate::model::problem::Problem;
 use crate::model::source::{Declared, SourceSpec};
 use crate::model::step::Step;
+use crate::plan::trace::FieldOrigin;
 
 use super::daemons::{Health, Settled};
 
@@ -58,6 +59,8 @@ pub enum Message {
     Preview(Arc<str>, oneshot::Sender<Result<Report, Refusal>>),
     /// Go on with the same units from a source that is configured differently.
     Configure(Box<SourceSpec>, Declared, oneshot::Sender<Result<Report, Refusal>>),
+    /// Say where the fields of a unit come from of which sets speak.
+    Origins(Arc<str>, oneshot::Sender<Vec<FieldOrigin>>),
     /// Take every unit away and end; the text says why.
     Prune(Cause, oneshot::Sender<Result<Report, Refusal>>),
     /// A daemon fares differently.

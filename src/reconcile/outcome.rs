@@ -151,7 +151,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     fn next_state(&self, id: &UnitId) -> Unit {
         let mut unit = self.last_state(id);
-        if let Some(Ok(resolved)) = self.catalog.of_key(&id.key).map(|entry| &entry.state) {
+        if let Some(Ok(resolved)) = self.catalog.get(&id.key).map(|entry| &entry.state) {
             unit.record.warnings = resolved.warnings.to_vec();
         }
         unit
@@ -206,7 +206,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let step = &doing.step;
         let known = unit.record.deployed.is_some();
         // What was saved over it while the step was under way is still wrong.
-        let is_broken = self.catalog.of_key(&step.unit.key).is_some_and(|entry| entry.state.is_err());
+        let is_broken = self.catalog.get(&step.unit.key).is_some_and(|entry| entry.state.is_err());
         let record = &mut unit.record;
         record.name.clone_from(&version.spec.name);
         if step.rule == Rule::Rollback {
@@ -338,8 +338,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if order.look > Look::Hinted && self.record.dev.is_none() {
             self.record.last_fetch_at = Some(now);
         }
-        let problems: Vec<String> =
-            self.catalog.homeless_problems().iter().map(ToString::to_string).collect();
+        let mut problems = self.catalog.homeless_problems();
+        let first = problems.next().map(|problem| (problem.reason.as_str(), problem.to_string()));
+        let more = problems.count();
         let strays = self.strays.first().map(|stray| {
             let more = self.strays.len() - 1;
             if more == 0 { stray.to_string() } else { format!("{stray} (and {more} more)") }
@@ -347,9 +348,16 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let warnings: Vec<String> =
             self.source.as_ref().and_then(Source::warning).into_iter().chain(strays).collect();
         self.needs_person = false;
+        let mut told = None;
         let conditions = &mut self.record.conditions;
-        if let Some(problem) = problems.first() {
-            conditions.set(now, ConditionType::Ready, ConditionStatus::False, "InvalidManifest", problem);
+        if let Some((reason, problem)) = first {
+            let why = if more == 0 { problem } else { format!("{problem} (and {more} more)") };
+            let known = conditions.get(ConditionType::Ready).map(|ready| ready.message.clone());
+            conditions.set(now, ConditionType::Ready, ConditionStatus::False, reason, &why);
+            if known.as_ref() != Some(&why) {
+                told = Some(why.clone());
+                draft.lines.push(format!("source {}: {why}", self.record.spec.name));
+            }
         } else {
             let message = match warnings.as_slice() {
                 [] => "it was read whole".to_owned(),
@@ -359,6 +367,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         conditions.clear(ConditionType::Stalled);
         conditions.clear(ConditionType::Reconciling);
+        draft.events.extend(told.map(|why| self.source_event(EventType::SourceFailed, why)));
         let revisions = &mut self.record.revisions;
         let mut moved = false;
         // In dev mode they speak of the repository, which is looked at apart.
@@ -370,13 +379,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Some(revision) = self.revision.clone().filter(|_| moved) {
             let message = if self.rewritten { "the branch was rewritten" } else { "a new commit" };
             draft.events.push(Event {
-                at: now,
-                kind: EventType::SourceChanged,
-                source: self.record.spec.name.clone(),
-                unit: None,
-                hash: None,
-                revision: Some(revision.clone()),
-                message: message.into(),
+                revision: Some(revision),
+                ..self.source_event(EventType::SourceChanged, message.into())
             });
         }
         let after = self.record.state();
@@ -387,6 +391,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     fn note_deployed(&mut self, draft: &Draft) -> bool {
         let is_noted = self.record.revisions.deployed == self.revision && !self.record.has_strayed;
         if !self.first_pass_done || self.record.dev.is_some() || is_noted {
+            return false;
+        }
+        if self.catalog.homeless_problems().next().is_some() {
             return false;
         }
         let is_live = |record: &UnitRecord| record.problems.is_empty() && record.desired == record.deployed;
@@ -481,12 +488,16 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         hash: Option<crate::model::hash::UnitHash>,
         message: String,
     ) -> Event {
+        Event { unit: Some(unit.clone()), hash, ..self.source_event(kind, message) }
+    }
+
+    fn source_event(&self, kind: EventType, message: String) -> Event {
         Event {
             at: self.core.now(),
             kind,
             source: self.record.spec.name.clone(),
-            unit: Some(unit.clone()),
-            hash,
+            unit: None,
+            hash: None,
             revision: self.revision.clone(),
             message,
         }

@@ -18,9 +18,9 @@ use crate::model::step::{Action, Step};
 use crate::model::tree::{Changes, Tree};
 use crate::model::unit::Version;
 use crate::observe::{Observation, ReadRefusal, Reading, Sink, Source, Want};
-use crate::plan::catalog::{Entry, Resolved};
+use crate::plan::catalog::{Entry, Resolved, is_within};
 use crate::plan::decide::{self, Facts, Live};
-use crate::plan::discover::{self, FileRead, Input, Need, Reads, TASK_MANIFEST};
+use crate::plan::discover::{self, FileRead, Input, Need, Reads};
 use crate::plan::{guard, stray};
 
 use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
@@ -105,7 +105,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.first_pass_done = true;
             return Ok(());
         }
-        let mut reads = Reads::new();
+        let mut reads = Reads::default();
         for _ in 0..MOST_ROUNDS {
             let round = self.discover(&tree, &mut reads).await?;
             if round.needs.is_empty() {
@@ -126,16 +126,18 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             Changes::All => true,
             Changes::Paths(paths) => paths.len() > INLINE_PATHS,
         };
+        // References of sets for dev mode count while it is on.
+        let dev = self.record.dev.is_some() || self.is_trial;
         if !large {
             let (changes, catalog, limits) = (&self.pending, &self.catalog, &*self.core.limits.get());
-            return Ok(discover::discover(&Input { tree, changes, catalog, limits }, reads));
+            return Ok(discover::discover(&Input { tree, changes, catalog, limits, dev }, reads));
         }
         let (tree, changes) = (Arc::clone(tree), self.pending.clone());
         let (catalog, limits) = (std::mem::take(&mut self.catalog), self.core.limits.get());
-        let known = std::mem::take(reads);
+        let mut known = std::mem::take(reads);
         let work = tokio::task::spawn_blocking(move || {
-            let input = Input { tree: &tree, changes: &changes, catalog: &catalog, limits: &limits };
-            let round = discover::discover(&input, &known);
+            let input = Input { tree: &tree, changes: &changes, catalog: &catalog, limits: &limits, dev };
+            let round = discover::discover(&input, &mut known);
             (round, catalog, known)
         });
         let (round, catalog, known) = work.await.map_err(|_| {
@@ -169,19 +171,18 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Takes a complete discovery into the catalog and notes which units are to be decided.
     fn learn(&mut self, round: discover::Round) {
-        for (dir, entry) in &round.found {
-            let before = self.catalog.get(dir).and_then(|entry| entry.key.clone());
-            let after = entry.as_ref().and_then(|entry| entry.key.clone());
-            self.undecided.extend(before.into_iter().chain(after));
+        self.undecided.extend(round.found.keys().cloned());
+        for set in round.found.healed(&self.catalog) {
+            // What it does not declare any more is gone.
+            self.undecided.extend(self.units.keys().filter(|key| is_within(key, set)).cloned());
         }
         if !self.first_pass_done {
             self.undecided.extend(self.units.keys().cloned());
         }
         self.catalog.apply(round.found);
         self.first_pass_done = true;
-        self.unread = round.later.iter().map(|dir| self.key_of(dir)).collect();
-        let later =
-            round.later.iter().filter_map(|dir| dir.join(TASK_MANIFEST).ok()).collect::<BTreeSet<RelPath>>();
+        self.unread = round.later.iter().map(|later| later.key.clone()).collect();
+        let later: BTreeSet<RelPath> = round.later.into_iter().map(|later| later.path).collect();
         if !later.is_empty() {
             self.pass_after(AGAIN, Look::Hinted);
         }
@@ -195,12 +196,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             tracing::warn!("source {}: {stray}", self.record.spec.name);
         }
         self.strays = strays;
-    }
-
-    /// The key of a unit that could not be read; `None` where only its manifest knows it.
-    fn key_of(&self, dir: &RelPath) -> Option<Arc<str>> {
-        let known = self.catalog.get(dir).and_then(|entry| entry.key.clone());
-        known.or_else(|| (!dir.is_root()).then(|| Arc::from(dir.as_str())))
     }
 
     /// Whether a unit was being written when it was read: nothing is decided about it, least of all that it is gone.
@@ -267,15 +262,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     fn decide(&mut self, order: &PassOrder, key: Arc<str>) -> Option<Decision> {
-        let entry = self.catalog.of_key(&key);
-        let desired = match entry {
+        let desired = match self.catalog.get(&key) {
             Some(Entry { state: Err(problems), .. }) => {
                 return Some(Decision { key, verdict: Verdict::Broken(problems.clone()) });
             }
             Some(Entry { state: Ok(resolved), .. }) => Some(resolved.clone()),
             None => None,
         };
-        if desired.is_none() && !self.units.contains(&key) {
+        // What a set declares that cannot be read, nobody knows: nothing below it is decided.
+        if desired.is_none() && (!self.units.contains(&key) || self.catalog.is_kept(&key)) {
             return None;
         }
         let id = self.unit_id(&key);

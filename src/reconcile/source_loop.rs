@@ -373,8 +373,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     fn belongs_to_daemon(&self, path: &RelPath) -> bool {
-        let unit = path.ancestors().find_map(|dir| self.catalog.get(&dir));
-        unit.and_then(|entry| entry.state.as_ref().ok()).is_some_and(|unit| unit.spec.is_daemon())
+        let mut units = self.catalog.reached(path).filter_map(|(_, entry)| entry.state.as_ref().ok());
+        units.any(|unit| unit.spec.is_daemon())
     }
 
     /// Carries a message out; gives back whether the loop ends.
@@ -416,6 +416,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     Err(refusal) => self.answer(Some(reply), Err(refusal), Awaited::Nothing),
                 }
             }
+            Message::Origins(key, reply) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.origins(&key));
+            }
             Message::Prune(cause, reply) => {
                 let result = self.prune(&cause).await;
                 let ended = result.is_ok();
@@ -429,12 +433,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Answers a command, when no step that it waits for is under way any more.
-    pub(super) fn answer(
-        &mut self,
-        reply: Option<Reply>,
-        result: Result<Report, Refusal>,
-        awaited: Awaited,
-    ) {
+    pub(super) fn answer(&mut self, reply: Option<Reply>, result: Result<Report, Refusal>, awaited: Awaited) {
         let Some(reply) = reply else { return };
         match result {
             Ok(report) => self.waiting.push((reply, report, awaited)),

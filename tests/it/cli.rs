@@ -383,8 +383,33 @@ fn validate_names_each_mistake_and_its_place() {
     std::fs::create_dir(place.here().join("empty")).unwrap();
     insta::assert_snapshot!(place.run(&["validate", "empty"]).shown(), @r#"
     exit 0
-    err: no task.yaml below [ROOT]/work/empty
+    err: no task.yaml and no taskset.yaml below [ROOT]/work/empty
     "#);
+}
+
+#[test]
+fn validate_resolves_sets_too() {
+    let place = Place::new();
+    place.task("jobs/a").task("jobs/b").task("jobs/unused");
+    let head = "apiVersion: kindling/v1\nkind: TaskSet\nspec:\n";
+    let entries = "  entries:\n    a: {ref: {path: a}, overrides: {tiemout: 5s}}\n    b: {ref: {path: b}}\n    c: {ref: {path: c}}\n";
+    place.write("jobs/taskset.yaml", &format!("{head}{entries}"));
+    place.write(
+        "old/taskset.yaml",
+        &format!(
+            "{}  defaults: {{retry: 3}}\n  entries: {{a: {{ref: {{path: .}}}}}}\n",
+            head.replace("kindling", "dicode")
+        ),
+    );
+    insta::assert_snapshot!(place.run(&["validate"]).shown(), @r#"
+    exit 1
+    out: jobs/taskset.yaml:5:37: unknown field `tiemout`; did you mean `timeout`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude
+    out: jobs/taskset.yaml:7:21: the directory jobs/c holds no task.yaml and no taskset.yaml
+    out: old/taskset.yaml:5:13: the set refers to itself: old -> old
+    err: warning: old/taskset.yaml:4:14: `spec.defaults`: the field `retry` is not supported and has no effect
+    err: 3 units, 3 problems
+    "#);
+    assert_eq!(place.run(&["validate", "jobs/taskset.yaml"]).code, 1);
 }
 
 #[test]

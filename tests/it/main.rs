@@ -20,5 +20,6 @@ mod process;
 mod reload;
 mod repo;
 mod service;
+mod sets;
 mod store;
 mod world;

@@ -9,13 +9,14 @@ use crate::model::problem::Problem;
 use crate::model::run::{LogLine, Run};
 use crate::model::source::{Declared, GitRef, Origin, SourceSpec};
 use crate::model::unit::FileChange;
+use crate::plan::trace::{FieldOrigin, Place};
 use crate::reconcile::message::{Done, Report};
 use crate::record::{Hold, SourceRecord, Suspension, UnitRecord};
 
 use super::{
-    ConditionView, EventView, FileChangeView, HistoryView, HoldView, LogView, ProblemView, ReportView,
-    RevisionsView, RunView, SourceView, StepView, SuspensionView, TriggerView, UnitProblems, UnitView,
-    Unready,
+    ConditionView, EventView, FieldPlaceView, FieldView, FileChangeView, HistoryView, HoldView, LogView,
+    ProblemView, ReportView, RevisionsView, RunView, SourceView, StepView, SuspensionView, TriggerView,
+    UnitProblems, UnitView, Unready,
 };
 
 fn text<T: ToString>(value: Option<&T>) -> Option<String> {
@@ -75,6 +76,18 @@ impl From<&Condition> for ConditionView {
             message: condition.message.clone(),
             since: condition.since.to_string(),
         }
+    }
+}
+
+impl From<&FieldOrigin> for FieldView {
+    fn from(origin: &FieldOrigin) -> Self {
+        let place = |place: &Place| FieldPlaceView {
+            file: place.file.to_string(),
+            line: place.at.line,
+            column: place.at.column,
+            clears: place.clears,
+        };
+        Self { field: origin.field.clone(), chain: origin.chain.iter().map(place).collect() }
     }
 }
 

@@ -4,7 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::path::PathRefusal;
-use crate::model::tree::Refused;
+use crate::model::tree::{Node, NodeKind, Refused, Stamp};
+use crate::plan::catalog::Resolved;
+use crate::plan::hash;
+
+mod sets;
 
 /// A source in memory: paths with their kind and bytes, and what is known of it.
 #[derive(Default, Clone)]
@@ -13,7 +17,10 @@ struct World {
     refused: Vec<Refused>,
     limits: Limits,
     catalog: Catalog,
+    dev: bool,
     reads: usize,
+    /// Keys of the units that the look before was about.
+    looked_at: Vec<String>,
 }
 
 const MANUAL: &str =
@@ -60,11 +67,13 @@ impl World {
 
     /// Discovers to the end and takes it in.
     fn look(&mut self, changes: &Changes) -> &mut Self {
-        let (tree, mut reads) = (self.tree(), Reads::new());
-        for _ in 0..4 {
-            let input = Input { tree: &tree, changes, catalog: &self.catalog, limits: &self.limits };
-            let round = discover(&input, &reads);
+        let (tree, mut reads) = (self.tree(), Reads::default());
+        for _ in 0..16 {
+            let input =
+                Input { tree: &tree, changes, catalog: &self.catalog, limits: &self.limits, dev: self.dev };
+            let round = discover(&input, &mut reads);
             if round.needs.is_empty() {
+                self.looked_at = round.found.keys().map(ToString::to_string).collect();
                 self.catalog.apply(round.found);
                 return self;
             }
@@ -73,15 +82,14 @@ impl World {
                 reads.insert(need.path, read);
             }
         }
-        panic!("more than 4 rounds");
+        panic!("more than 16 rounds");
     }
 
     fn units(&self) -> BTreeMap<String, Result<&Resolved, String>> {
         let show = |problems: &Vec<Problem>| {
             problems.iter().map(|p| format!("{}: {p}", p.reason.as_str())).collect::<Vec<_>>().join("\n")
         };
-        let key = |entry: &Entry| entry.key.as_deref().unwrap_or("(none)").to_owned();
-        self.catalog.iter().map(|(_, e)| (key(e), e.state.as_ref().map_err(show))).collect()
+        self.catalog.iter().map(|(key, e)| (key.to_string(), e.state.as_ref().map_err(show))).collect()
     }
 
     fn problem(&self, key: &str) -> String {
@@ -138,7 +146,10 @@ fn a_manifest_at_the_sources_path_takes_its_key_from_its_name() {
 fn two_units_of_one_id_are_both_broken_until_one_goes() {
     let mut world = World::default();
     world.task("", "a").task("a", "whatever").task("b", "b").look(&Changes::All);
-    insta::assert_snapshot!(world.problem("a"), @"DuplicateId: a/task.yaml:1:1: the manifest here and a/task.yaml would both be the unit `a`: rename one");
+    insta::assert_snapshot!(world.problem("a"), @"
+    DuplicateId: task.yaml:1:1: the manifest at the source's own path and a/task.yaml would both be the unit `a`: rename one
+    DuplicateId: a/task.yaml:1:1: the manifest at the source's own path and a/task.yaml would both be the unit `a`: rename one
+    ");
     assert!(world.units()["b"].is_ok());
     world.files.retain(|path, _| !path.starts_with("a/"));
     world.look(&paths(&["a/task.yaml", "a/task.sh"]));
@@ -243,7 +254,14 @@ fn a_manifest_that_is_a_link_is_refused() {
 
 #[test]
 fn limits_are_named_with_their_key() {
-    let limits = Limits { file_bytes: 200, unit_bytes: 300, unit_files: 4, depth: 2, manifest_bytes: 1000 };
+    let limits = Limits {
+        file_bytes: 200,
+        unit_bytes: 300,
+        unit_files: 4,
+        depth: 2,
+        manifest_bytes: 1000,
+        ..Limits::default()
+    };
     let with = |change: &dyn Fn(&mut World)| {
         let mut world = World { limits: limits.clone(), ..World::default() };
         change(world.task("a", "a"));
@@ -264,14 +282,14 @@ fn a_file_that_is_being_written_leaves_its_unit_as_it_was() {
     world.put("a/task.sh", "half");
     let tree = world.tree();
     let changes = paths(&["a/task.sh"]);
-    let input = Input { tree: &tree, changes: &changes, catalog: &world.catalog, limits: &world.limits };
+    let input =
+        Input { tree: &tree, changes: &changes, catalog: &world.catalog, limits: &world.limits, dev: false };
     let manifest = Need { path: RelPath::parse("a/task.yaml").unwrap(), bytes: true, max: 1000 };
-    let reads = Reads::from([
-        (manifest.path.clone(), world.clone().read(&manifest)),
-        (RelPath::parse("a/task.sh").unwrap(), FileRead::Later),
-    ]);
-    let round = discover(&input, &reads);
-    assert_eq!(round.later, [RelPath::parse("a").unwrap()]);
+    let mut reads = Reads::default();
+    reads.insert(manifest.path.clone(), world.clone().read(&manifest));
+    reads.insert(RelPath::parse("a/task.sh").unwrap(), FileRead::Later);
+    let round = discover(&input, &mut reads);
+    assert_eq!(round.later, [Later { key: Some("a".into()), path: manifest.path }]);
     assert!(round.found.is_empty() && round.needs.is_empty());
 }
 

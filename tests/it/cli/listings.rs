@@ -175,8 +175,18 @@ fn why_tells_the_whole_story() {
         "rule": "task.updated", "reason": "task.sh changed", "files": [{"path": "task.sh", "change": "changed"}],
         "phases": {"observe": 1.25, "act": 0.5}, "outcome": "succeeded", "proof": "registered", "error": "",
         "at": "2020-01-01T00:00:00Z"});
+    let place = |file: &str, line: u32, clears: bool| json!({"file": file, "line": line, "column": 3, "clears": clears});
+    let chain = json!([
+        place("a/task.yaml", 5, false),
+        place("in/taskset.yaml", 9, false),
+        place("taskset.yaml", 4, true)
+    ]);
+    let fields = json!([{"field": "env.MODE", "chain": chain}]);
     let fake = Fake::start()
-        .gives("GET /api/v1/why?unit=a", &json!({"id": "local/a", "unit": unit, "last": last}))
+        .gives(
+            "GET /api/v1/why?unit=a",
+            &json!({"id": "local/a", "unit": unit, "last": last, "fields": fields}),
+        )
         .gives("GET /api/v1/history?unit=a&limit=50", &json!({"items": [last]}));
     let place = with(&fake);
     insta::assert_snapshot!(ageless(&place.run(&["why", "a"]).out.replace("d)", "d )")), @r#"
@@ -192,6 +202,7 @@ fn why_tells_the_whole_story() {
       action       sync 111111 -> a1b2c3
       result       succeeded, proof: registered
       phases       observe 1.2ms, act 0.5ms
+      field        env.MODE: a/task.yaml:5 < in/taskset.yaml:9 < taskset.yaml:4 (takes it away)
     "#);
     insta::assert_snapshot!(place.run(&["history", "a", "-o", "wide"]).out, @r#"
     AT                    UNIT     GEN  ACTION  FROM    TO      OUTCOME    TRIGGER  REVISION  RULE          PROOF       TOOK   REASON
