@@ -222,7 +222,7 @@ fn what_comes_later_or_is_wrong_is_a_problem() {
     1:199 `permissions.env[5].from` names `KINDLING_TOKEN`: variables in KINDLING_ are kindling's own
     1:219 `permissions.env[7]` is named twice
     1:224 `permissions.env[8]` has both `from` and `value`
-    1:283 unknown permission `rx`; known: r, w, rw
+    1:283 unknown permission; known: r, w, rw
     1:295 `permissions.net[0]` must be the name of a host
     ");
     assert!(problems("runtime: julia, trigger: {manual: true, daemon: true}").len() == 2);
