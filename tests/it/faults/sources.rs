@@ -1,12 +1,11 @@
 //! Sources that cannot be followed, and sources that are gone.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 
 use serde_json::json;
 
 use super::{LOCAL, text, with_tasks};
+use crate::repo::Repo;
 use crate::service::client::condition;
 
 #[tokio::test]
@@ -39,16 +38,12 @@ async fn a_source_whose_first_pass_fails_says_that_it_was_added_and_is_tried_aga
 async fn a_source_that_waits_for_a_person_names_the_command_that_tries_it_again() {
     let mut service = with_tasks(&["a"]);
     let client = service.start().await;
-    let remote = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/x.git", remote.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for mut caller in remote.incoming().map_while(Result::ok) {
-            let _ = caller.read(&mut [0; 4096]);
-            let _ = caller
-                .write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        }
-    });
-    let new = json!({"name": "closed", "git": url});
+    let repo = Repo::with(&[("a/task.yaml", "nonsense")]);
+    // Something that kindling did not make is where it would fetch to.
+    let store = service.data_dir().join("git");
+    let _ = fs::remove_dir_all(&store);
+    fs::write(&store, "years of work").unwrap();
+    let new = json!({"name": "closed", "git": repo.bare()});
     let answer = client.call("POST", "/api/v1/sources", Some(&new)).await.unwrap();
     let error = answer.json();
     let said = text(&error, "message");
