@@ -1,6 +1,6 @@
 //! Follows the configuration file: a valid edit takes effect at once, an invalid one changes nothing and is told.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ struct Started {
     insecure_http: bool,
     data_dir: PathBuf,
     token: Option<Secret>,
+    programs: BTreeMap<String, PathBuf>,
 }
 
 /// Why the file is read.
@@ -69,6 +70,7 @@ impl Reload {
             insecure_http: settings.insecure_http,
             data_dir: settings.data_dir.clone(),
             token: settings.token.clone(),
+            programs: settings.programs.clone(),
         };
         let file = settings.file.clone();
         let made = Self { file, service, limits, started, read: None, wrong: Vec::new(), owes: false };
@@ -181,11 +183,13 @@ impl Reload {
 
     /// Makes the sources and limits those of the settings; gives back whether all of it could be done.
     async fn apply(&self, settings: Settings) -> bool {
-        let anew = *self.limits.get() != settings.limits;
+        let mut anew = *self.limits.get() != settings.limits;
         if anew {
             tracing::info!("limits changed");
             self.limits.set(settings.limits.clone());
         }
+        // Before any source: no unit may read what is kindling's own from now on.
+        anew |= self.service.core().trust.reserve(settings.own_variables.clone());
         let gone = self.gone(&settings);
         let withdrawn = join_all(gone.iter().map(|name| self.withdraw(name))).await;
         let names: HashSet<SourceName> = settings.sources.iter().map(|spec| spec.name.clone()).collect();
@@ -251,13 +255,14 @@ impl Reload {
 
     /// Says what of the settings needs a start of the service.
     fn show_restart(&self, settings: &Settings) {
-        let Started { listen, insecure_http, data_dir, token } = &self.started;
+        let Started { listen, insecure_http, data_dir, token, programs } = &self.started;
         let text = |token: &Option<Secret>| token.as_ref().map(|token| token.reveal().to_owned());
         let changed = [
             ("server.listen", settings.listen != *listen),
             ("server.insecure_http", settings.insecure_http != *insecure_http),
             ("the token of server", text(&settings.token) != text(token)),
             ("data_dir", settings.data_dir != *data_dir),
+            ("runtimes", settings.programs != *programs),
         ];
         let keys: Vec<&str> = changed.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
         self.service.core().board.change_service(|conditions| {

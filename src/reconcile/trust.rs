@@ -26,9 +26,12 @@ impl Trust {
         Self { board, own: Arc::new(RwLock::new(own)) }
     }
 
-    /// Takes the variables that a new configuration names.
-    pub fn reserve(&self, own: BTreeSet<String>) {
-        *self.own.write().unwrap_or_else(PoisonError::into_inner) = own;
+    /// Takes the variables that a new configuration names; gives back whether they are others than before.
+    pub fn reserve(&self, own: BTreeSet<String>) -> bool {
+        let mut known = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        let differs = *known != own;
+        *known = own;
+        differs
     }
 
     /// Why a unit of `source` may not have what `spec` asks for, with the line to add; `None` where it may.

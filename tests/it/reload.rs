@@ -292,3 +292,24 @@ async fn another_branch_and_another_repository_go_on_with_the_same_units() {
     // Nobody rewrote a branch: another one was asked for.
     assert_eq!(told, [("sync", false); 3]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_units_may_have_follows_the_file() {
+    let config = |more: &str| format!("sources:\n  - name: dir\n    local: {{path: src}}\n{more}");
+    let mut service = Service::new(&config(""));
+    service.write("src/t/task.sh", "printf '%s' \"$HOME_OF\"\n");
+    let asks =
+        format!("{}permissions: {{env: [{{name: HOME_OF, from: LANG_X}}]}}\n", manifest("t", "manual: true"));
+    service.write("src/t/task.yaml", asks);
+    let client = service.start().await;
+    let refused = |unit: &Value| condition(unit, "Ready").contains("NotAllowed");
+    client.unit_until("dir/t", "is not allowed", refused).await;
+    service.configure(&config("    allow: {env: [LANG_X]}\n"));
+    client.unit_until("dir/t", "is allowed", |unit| !hash(unit).is_empty()).await;
+    // What kindling itself is given is nobody else's, whatever is allowed.
+    service.configure(&format!(
+        "{}  - name: git\n    git: {{url: \"https://localhost:1/x.git\", auth: {{token_env: LANG_X}}}}\n",
+        config("    allow: {env: [LANG_X]}\n")
+    ));
+    client.unit_until("dir/t", "is kindling's own", refused).await;
+}
