@@ -67,7 +67,16 @@ impl Invocation {
 /// Whether the text of a script leaves it open that it exports a `main`. One that does not is a program, and is started
 /// as one: only then does it find that it is the main module.
 fn may_have_main(script: &Path) -> io::Result<bool> {
+    const ASKS: &[u8] = b"import.meta.";
     let text = std::fs::read(script)?;
-    let has = |word: &str| text.windows(word.len()).any(|part| part == word.as_bytes());
-    Ok(has("export") && (has("default") || has("main") || has("exports")))
+    let places = |word: &'static str| {
+        text.windows(word.len())
+            .enumerate()
+            .filter(move |(_, part)| *part == word.as_bytes())
+            .map(|(at, _)| at)
+    };
+    let has = |word| places(word).next().is_some();
+    // `import.meta.main` asks whether this is the main module, and exports nothing.
+    let has_main = places("main").any(|at| !text[..at].ends_with(ASKS));
+    Ok(has("export") && (has("default") || has_main || has("exports")))
 }
