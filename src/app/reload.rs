@@ -1,7 +1,7 @@
 //! Follows the configuration file: a valid edit takes effect at once, an invalid one changes nothing and is told.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -150,7 +150,7 @@ impl Reload {
 
     async fn look(&self) -> (Vec<u8>, Result<Settings, Vec<ConfigError>>) {
         let file = self.file.clone();
-        let work = tokio::task::spawn_blocking(move || match config::text(&file) {
+        let work = tokio::task::spawn_blocking(move || match text_of(&file) {
             Err(wrong) => (Vec::new(), Err(wrong)),
             Ok(text) if text.trim_ascii().is_empty() => {
                 let message = "is empty: a save is not finished, or went wrong".into();
@@ -278,6 +278,15 @@ impl Reload {
             }
         });
     }
+}
+
+/// The file's text. Opening a pipe would wait for somebody who writes, and the service for that when it ends.
+fn text_of(file: &Path) -> Result<Vec<u8>, Vec<ConfigError>> {
+    if std::fs::metadata(file).is_ok_and(|there| !there.is_file()) {
+        let message = "is no regular file".into();
+        return Err(vec![ConfigError { file: file.to_owned(), at: None, message, hint: None }]);
+    }
+    config::text(file)
 }
 
 /// Waits until the file holds still.

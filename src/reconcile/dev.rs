@@ -237,7 +237,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Begins a look at the repository, to show where it is.
     pub(super) fn look_behind(&mut self) {
-        let deployed = self.record.revisions.deployed.clone();
+        // As an ordinary look does: what is adopted when dev mode ends has to pass the same guard.
+        let deployed = self.guarded_revision();
         let Some(behind) = &mut self.behind else { return };
         let Some(mut source) = behind.source.take() else { return };
         behind.looking = Some(Box::pin(async move {
@@ -265,7 +266,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 behind.next_look = Instant::now() + interval;
                 let revision = observation.revision.clone();
                 // What was read of it does not count as applied, so all of it is news when it is.
-                behind.kept = Some(Observation { changes: Changes::All, rewritten: false, ..observation });
+                behind.kept = Some(Observation { changes: Changes::All, ..observation });
                 self.seen_behind(revision).await;
             }
             Err(error) => {

@@ -33,6 +33,10 @@ const MOST_ROUNDS: usize = 16;
 /// Changed paths above which a discovery leaves the loop's own thread.
 const INLINE_PATHS: usize = 64;
 
+/// How long a manifest that stopped declaring units has to say so before they go. A save that is not atomic takes some
+/// milliseconds, a program that writes file by file some more.
+const SECOND_LOOK: Duration = Duration::from_millis(300);
+
 /// Refused names that the log tells of one pass at most.
 const MOST_STRAYS: usize = 10;
 
@@ -61,6 +65,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     ) -> Result<Report, Refusal> {
         let mut phases: Phases = Vec::new();
         let observed = looked.is_some();
+        let tree = looked.as_ref().map(|(observation, _)| Arc::clone(&observation.tree));
         if let Some((observation, took)) = looked {
             phases.push(("observe", took));
             if self.is_guarded(order, &observation) {
@@ -79,6 +84,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 self.pass_after(Duration::ZERO, Look::Away);
             }
             return Ok(report_of(&self.record.spec.name, &decisions, &[]));
+        }
+        if let Some(tree) = tree.filter(|_| order.look == Look::Hinted)
+            && self.must_look_again(&tree, &decisions)
+        {
+            return Ok(Report::default());
         }
         if let Some(gone) = self.needs_permission(order, &decisions) {
             return Err(self.stall_on_removals(&gone).await);
@@ -171,6 +181,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Takes a complete discovery into the catalog and notes which units are to be decided.
     fn learn(&mut self, round: discover::Round) {
+        let found = round.found.keys().filter_map(|key| Some((Arc::clone(key), self.catalog.dir_of(key)?)));
+        self.lay_in.extend(found);
         self.undecided.extend(round.found.keys().cloned());
         for set in round.found.healed(&self.catalog) {
             // What it does not declare any more is gone.
@@ -329,6 +341,32 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             files: Arc::clone(&unit.files),
             revision: self.revision.clone(),
         })
+    }
+
+    /// Whether units would go whose directory is still there: an editor or a program may be in the middle of a save of
+    /// the manifest that declares them. They go if it says the same a moment later; nothing else is done until then.
+    fn must_look_again(&mut self, tree: &Tree, decisions: &[Decision]) -> bool {
+        let lies_there = |key: &Arc<str>| {
+            self.lay_in.get(key).is_some_and(|dir| tree.below(dir).any(|(path, _)| path.is_within(dir)))
+        };
+        let is_doubtful = decisions.iter().any(|decision| {
+            matches!(&decision.verdict, Verdict::Step(step, _) if step.action == Action::Remove)
+                && lies_there(&decision.key)
+        });
+        let now = Instant::now();
+        if !is_doubtful {
+            self.lay_in.clear();
+            self.doubted = None;
+            return false;
+        }
+        let until = *self.doubted.get_or_insert(now + SECOND_LOOK);
+        if now >= until {
+            self.lay_in.clear();
+            self.doubted = None;
+            return false;
+        }
+        self.pass_after(until - now, Look::Hinted);
+        true
     }
 
     /// The units that a pass would remove, if a person must agree first.

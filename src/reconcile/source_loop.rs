@@ -73,6 +73,10 @@ pub struct SourceLoop<S, T> {
     /// Units that were being written when they were read; `None` for one whose key only its manifest knows.
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
     pub(super) units: Units,
+    /// Where units lay that were looked at since the last pass that was carried out.
+    pub(super) lay_in: HashMap<Arc<str>, RelPath>,
+    /// Until when units stay whose manifest stopped declaring them.
+    pub(super) doubted: Option<Instant>,
     /// Names that are refused in no unit.
     pub(super) strays: Vec<Problem>,
     /// The generations of units that are gone; one that comes back goes on from there.
@@ -153,6 +157,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             undecided: BTreeSet::new(),
             unread: BTreeSet::new(),
             units,
+            lay_in: HashMap::new(),
+            doubted: None,
             strays: Vec::new(),
             gone,
             look_failed: false,
