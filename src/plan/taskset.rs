@@ -319,6 +319,11 @@ impl Reader<'_> {
         let known = ["path", "url", "branch", "dev_ref"];
         let fields = self.fields(field, &known, errors)?;
         if let Some(dev) = fields.get("dev_ref").filter(|_| self.dev) {
+            if let Some(url) = dev.node.get("url") {
+                let message = "`dev_ref` leads to a directory beside this file, not to another repository";
+                errors.push(YamlError::at(url.at, message));
+                return None;
+            }
             return self.reference(&dev, errors);
         }
         if let Some(url) = fields.get("url") {

@@ -212,6 +212,11 @@ impl<S: Source> Nested<S> {
         self.all.iter().filter_map(told)
     }
 
+    /// Whether each was read, and nothing keeps it from being read again.
+    pub fn is_whole(&self) -> bool {
+        self.all.values().all(|one| one.tree.is_some() && one.trouble.is_none())
+    }
+
     /// Stops following what is not in `used`.
     async fn keep_only(&mut self, used: &BTreeSet<RelPath>) {
         let gone: Vec<RelPath> = self.all.keys().filter(|root| !used.contains(*root)).cloned().collect();

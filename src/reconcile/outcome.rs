@@ -398,7 +398,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if !self.first_pass_done || self.record.dev.is_some() || is_noted {
             return false;
         }
-        if self.catalog.homeless_problems().next().is_some() || self.nested.troubles().next().is_some() {
+        if self.catalog.homeless_problems().next().is_some() || !self.nested.is_whole() {
             return false;
         }
         let is_live = |record: &UnitRecord| record.problems.is_empty() && record.desired == record.deployed;

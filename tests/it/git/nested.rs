@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::*;
-use crate::http_backend::Backend;
 use crate::service::client::{Client, condition};
 use crate::service::{Service, manifest};
 
@@ -36,11 +35,11 @@ async fn a_set_of_a_directory_leads_to_a_repository_of_this_machine() {
     let client = service.start().await;
     client.reconcile().await;
     assert!(prints(&client, "far", "one").await);
-    assert_eq!(client.get("/api/v1/units/s/far").await["deployedRevision"], json!(first));
+    assert_eq!(client.unit("s/far").await["deployedRevision"], json!(first));
     let second = publish(&repo, "two");
     client.reconcile().await;
     assert!(prints(&client, "far", "two").await);
-    assert_eq!(client.get("/api/v1/units/s/far").await["deployedRevision"], json!(second));
+    assert_eq!(client.unit("s/far").await["deployedRevision"], json!(second));
     // It goes away, also over a restart, and comes back.
     let away = repo.root().join("away.git");
     std::fs::rename(repo.bare(), &away).unwrap();
@@ -62,4 +61,33 @@ async fn a_set_of_a_directory_leads_to_a_repository_of_this_machine() {
     let left = client.items("/api/v1/units").await;
     let left: Vec<_> = left.iter().map(|unit| unit["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(left, ["s/own"]);
+}
+
+#[tokio::test]
+async fn a_set_of_a_repository_leads_to_another_one_of_its_server_alone() {
+    let repo = Repo::new();
+    let first = publish(&repo, "one");
+    repo.git(&["clone", "--quiet", "--bare", repo.bare().to_str().unwrap(), "../other.git"]);
+    let (remote, stranger) = (HttpRemote::serve(repo.root()), HttpRemote::serve(repo.root()));
+    let entry = |name: &str, url: &str| format!("    {name}: {{ref: {{url: '{url}', path: t}}}}\n");
+    let entries = [
+        entry("near", &remote.url("other.git")),
+        entry("far", &stranger.url("other.git")),
+        entry("disk", repo.bare().to_str().unwrap()),
+    ];
+    repo.publish(&[("taskset.yaml", &set(&entries.concat()))]);
+    let source = format!("git: {{url: '{}', poll_interval: 1h}}", remote.url("remote.git"));
+    let mut service = Service::new(&format!("sources: [{{name: s, {source}}}]\n"));
+    let client = service.start().await;
+    let near = client.unit_until("s/near", "is there", |unit| unit["deployedRevision"] == json!(first)).await;
+    assert!(prints(&client, "near", "one").await, "{near}");
+    for (unit, why) in [("s/far", "plain HTTP"), ("s/disk", "a directory of this machine")] {
+        let unit = client.unit(unit).await;
+        assert_eq!(
+            (&unit["problems"][0]["reason"], &unit["deployedHash"]),
+            (&json!("NotAllowed"), &json!(null))
+        );
+        assert!(unit["problems"][0]["message"].as_str().unwrap().contains(why), "{unit}");
+    }
+    assert_eq!(stranger.requests(), 0);
 }

@@ -123,6 +123,21 @@ fn a_repository_that_is_away_keeps_its_units() {
 }
 
 #[test]
+fn in_dev_mode_a_directory_may_stand_for_a_repository() {
+    let mut world = world(&[]);
+    world.reach(OTHER).task(&at(OTHER, "t"), "t").task("here", "here");
+    let dev = |dev: &str| set(&format!("    t: {{ref: {{url: {OTHER}, path: t, dev_ref: {dev}}}}}\n"));
+    world.put("taskset.yaml", &dev("{path: here}")).look(&Changes::All);
+    let far = world.units()["t"].clone().unwrap().spec.name.clone();
+    world.dev = true;
+    world.look(&Changes::All);
+    assert_eq!((far.as_str(), world.units()["t"].clone().unwrap().spec.name.as_str()), ("t", "here"));
+    assert!(world.roots().is_empty());
+    world.put("taskset.yaml", &dev("{url: /srv/third.git}")).look(&paths(&["taskset.yaml"]));
+    insta::assert_snapshot!(world.problem("t"), @"InvalidManifest: taskset.yaml:5:60: `dev_ref` leads to a directory beside this file, not to another repository");
+}
+
+#[test]
 fn repositories_that_lead_to_one_another_come_to_an_end() {
     let urls: Vec<String> = (0..6).map(|n| format!("/srv/r{n}.git")).collect();
     let mut world = world(&[]);
