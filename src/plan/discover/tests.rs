@@ -58,6 +58,11 @@ impl World {
         tree
     }
 
+    fn input<'a>(&'a self, tree: &'a Tree, changes: &'a Changes) -> Input<'a> {
+        let (catalog, limits, repositories) = (&self.catalog, &self.limits, &self.repositories);
+        Input { tree, changes, catalog, limits, dev: self.dev, repositories }
+    }
+
     fn read(&mut self, need: &Need) -> FileRead {
         self.reads += 1;
         let (kind, bytes) = &self.files[need.path.as_str()];
@@ -73,14 +78,7 @@ impl World {
     fn look(&mut self, changes: &Changes) -> &mut Self {
         let (tree, mut reads) = (self.tree(), Reads::default());
         for _ in 0..16 {
-            let input = Input {
-                tree: &tree,
-                changes,
-                catalog: &self.catalog,
-                limits: &self.limits,
-                dev: self.dev,
-                repositories: &self.repositories,
-            };
+            let input = self.input(&tree, changes);
             let round = discover(&input, &mut reads);
             if round.is_complete() {
                 self.looked_at = round.found.keys().map(ToString::to_string).collect();
@@ -297,14 +295,7 @@ fn a_file_that_is_being_written_leaves_its_unit_as_it_was() {
     world.put("a/task.sh", "half");
     let tree = world.tree();
     let changes = paths(&["a/task.sh"]);
-    let input = Input {
-        tree: &tree,
-        changes: &changes,
-        catalog: &world.catalog,
-        limits: &world.limits,
-        dev: false,
-        repositories: &world.repositories,
-    };
+    let input = world.input(&tree, &changes);
     let manifest = Need { path: RelPath::parse("a/task.yaml").unwrap(), bytes: true, max: 1000 };
     let mut reads = Reads::default();
     reads.insert(manifest.path.clone(), world.clone().read(&manifest));

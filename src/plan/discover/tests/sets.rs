@@ -211,14 +211,7 @@ fn a_set_that_is_being_written_keeps_what_is_below_it() {
     let mut world = layered();
     world.put("taskset.yaml", "half");
     let (tree, changes) = (world.tree(), paths(&["taskset.yaml"]));
-    let input = Input {
-        tree: &tree,
-        changes: &changes,
-        catalog: &world.catalog,
-        limits: &world.limits,
-        dev: false,
-        repositories: &world.repositories,
-    };
+    let input = world.input(&tree, &changes);
     let mut reads = Reads::default();
     let path = RelPath::parse("taskset.yaml").unwrap();
     reads.insert(path.clone(), FileRead::Later);
@@ -490,14 +483,7 @@ impl World {
         let (tree, mut reads, mut took) = (self.tree(), Reads::default(), Duration::ZERO);
         loop {
             let began = std::time::Instant::now();
-            let input = Input {
-                tree: &tree,
-                changes,
-                catalog: &self.catalog,
-                limits: &self.limits,
-                dev: self.dev,
-                repositories: &self.repositories,
-            };
+            let input = self.input(&tree, changes);
             let round = discover(&input, &mut reads);
             took += began.elapsed();
             for need in &round.needs {
