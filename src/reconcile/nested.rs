@@ -127,6 +127,12 @@ impl<S: Source> Nested<S> {
         roots.iter().for_each(|root| self.look(root, ask));
     }
 
+    /// When one that failed is tried again.
+    pub fn retry_due(&self) -> Option<Instant> {
+        let waiting = self.all.values().filter(|one| one.trouble.is_some() && one.source.is_some());
+        waiting.map(|one| one.next_look).min()
+    }
+
     /// Whether one of these is being looked at.
     fn is_any_looked_at(&self, roots: Option<&BTreeSet<RelPath>>) -> bool {
         let counts = |root: &RelPath| roots.is_none_or(|roots| roots.contains(root));
@@ -158,10 +164,9 @@ impl<S: Source> Nested<S> {
             }
             Err(error) => {
                 let why = chain(&error);
-                tracing::warn!("{root}: {why}");
                 one.failures = one.failures.saturating_add(1);
                 let wait = if error.stalled { DAY } else { backoff::delay(one.failures, chance()) };
-                one.next_look = Instant::now() + wait.max(interval.mul_f64(0.8));
+                one.next_look = Instant::now() + wait;
                 let is_news = one.trouble.as_ref() != Some(&why);
                 one.trouble = Some(why);
                 Some((Changes::none(), is_news))

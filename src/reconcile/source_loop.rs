@@ -332,6 +332,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.dev_ends().into_iter().for_each(&mut earliest);
         if !self.is_suspended() {
             self.behind.as_ref().and_then(Behind::due).into_iter().for_each(&mut earliest);
+            self.nested.retry_due().into_iter().for_each(&mut earliest);
         }
         if !self.daemons_started {
             earliest(self.deadline_of_first_pass);
@@ -358,6 +359,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         if !self.is_suspended() && self.behind.as_ref().and_then(Behind::due).is_some_and(|due| due <= now) {
             self.look_behind();
+        }
+        if !self.is_suspended() && self.nested.retry_due().is_some_and(|due| due <= now) {
+            self.nested.look_at_all(Ask::Full, false);
         }
         if self.looking.is_some() || self.is_suspended() {
             return;

@@ -94,6 +94,26 @@ async fn a_repository_that_cannot_be_reached_keeps_its_units_and_heals() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_failed_is_tried_again_before_the_next_poll() {
+    let files = FakeFiles::default();
+    // The host of the source itself.
+    let url = "https://example.org/other.git";
+    let other = files.copy_at(url);
+    other.task("t", "echo 1\n").fail(Some("Unreachable"));
+    files.task("own", "echo own\n").commit(&"1".repeat(40));
+    files.put("taskset.yaml", &set(&format!("    t: {{ref: {{url: '{url}', path: t}}}}\n")));
+    let mut world = World::start_git(&files, Duration::from_secs(36_000)).await;
+    world.until("it says so", |world| ready(world).starts_with("False RepositoryUnavailable")).await;
+    let deployed =
+        |world: &World| world.service.core().board.source(&source()).unwrap().revisions.deployed.is_some();
+    assert!(!deployed(&world));
+    other.commit(&"2".repeat(40)).fail(None);
+    world.event(EventType::UnitRegistered, "t").await;
+    world.until("its commit counts as deployed", deployed).await;
+    assert_eq!(files.looks().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repository_that_hangs_delays_nobody() {
     let (files, other) = nested();
     other.hang(true);
