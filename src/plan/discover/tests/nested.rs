@@ -46,7 +46,6 @@ fn an_entry_leads_to_a_task_or_a_set_of_another_repository() {
         "taskset.yaml",
         &set(&format!("    t: {{ref: {{url: {OTHER}, path: t}}}}\n    in: {{ref: {{url: {OTHER}, path: in}}, overrides: {{entries: {{u: {{env: {{A: b}}}}}}}}}}\n    gone: {{ref: {{url: {OTHER}, path: nowhere}}}}\n")),
     );
-    // At the source's own path lies a task's file that is none of its business.
     world.look(&Changes::All);
     assert_eq!(world.keys(), ["gone", "in/out", "in/u", "in/up", "t"]);
     assert_eq!(world.files_of("t"), ["task.sh", "task.yaml"]);
