@@ -12,6 +12,7 @@ use crate::observe::{Ask, ObserveError, ReadRefusal, Reading, Source, Want};
 use crate::plan::catalog::Catalog;
 use crate::plan::discover::{self, FileRead, Input, Reads};
 use crate::plan::exclude::NEVER;
+use crate::plan::nested::Repositories;
 use crate::plan::stray;
 
 use super::error::CliError;
@@ -62,8 +63,11 @@ async fn look_once(
     });
     let tree = source.observe(Ask::Full, None).await.map_err(|error| unobserved(&error))?.tree;
     let (mut reads, mut catalog) = (Reads::default(), Catalog::default());
+    // Only the service fetches repositories that sets lead to; what lies there is not known here.
+    let nothing = Repositories::default();
     for _ in 0..MOST_ROUNDS {
-        let input = Input { tree: &tree, changes: &Changes::All, catalog: &catalog, limits, dev };
+        let changes = &Changes::All;
+        let input = Input { tree: &tree, changes, catalog: &catalog, limits, dev, repositories: &nothing };
         let round = discover::discover(&input, &mut reads);
         if !round.later.is_empty() {
             return Ok(None);

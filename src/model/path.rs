@@ -13,6 +13,9 @@ pub const MAX_PATH_BYTES: usize = 2048;
 ///
 /// Holds no `.` or `..` part, no empty part, no control character and no spelling of `.git`. Ordered by bytes,
 /// so all paths below one directory lie together.
+///
+/// The first part may stand for another repository ([`RelPath::mount`]): what lies below it is in that repository's
+/// tree. No name from outside can be such a part, and nothing lies above it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelPath(Arc<str>);
 
@@ -48,7 +51,60 @@ pub enum PathRefusal {
     Slash,
 }
 
+/// Begins a part that stands for another repository.
+const MOUNT: char = '\u{1}';
+/// Stands for a slash in such a part.
+const SLASH: char = '\u{2}';
+/// Stands between the URL and the branch in it.
+const BRANCH: char = '\u{3}';
+
 impl RelPath {
+    /// The root of another repository, by its URL and the branch that is followed (`None` for its default one).
+    ///
+    /// # Errors
+    /// They are too long, or hold a control character.
+    pub fn mount(url: &str, branch: Option<&str>) -> Result<Self, PathRefusal> {
+        let has_control = |text: &str| text.chars().any(char::is_control);
+        if url.is_empty() || has_control(url) || branch.is_some_and(has_control) {
+            return Err(if url.is_empty() { PathRefusal::Empty } else { PathRefusal::Control });
+        }
+        let branch = branch.map(|branch| format!("{BRANCH}{branch}")).unwrap_or_default();
+        let text = format!("{MOUNT}{url}{branch}").replace('/', &SLASH.to_string());
+        // The rest is for paths in it.
+        if text.len() > MAX_PATH_BYTES / 2 { Err(PathRefusal::TooLong) } else { Ok(Self(Arc::from(text))) }
+    }
+
+    /// The root of the repository that it lies in, if that is another one.
+    #[must_use]
+    pub fn mount_point(&self) -> Option<RelPath> {
+        let first = self.0.split('/').next().filter(|first| first.starts_with(MOUNT))?;
+        Some(if first.len() == self.0.len() { self.clone() } else { Self(Arc::from(first)) })
+    }
+
+    /// URL and branch of the repository that it lies in, if that is another one.
+    #[must_use]
+    pub fn repository(&self) -> Option<(String, Option<String>)> {
+        let first = self.0.split('/').next()?.strip_prefix(MOUNT)?;
+        let (url, branch) = match first.split_once(BRANCH) {
+            Some((url, branch)) => (url, Some(branch)),
+            None => (first, None),
+        };
+        let plain = |text: &str| text.replace(SLASH, "/");
+        Some((plain(url), branch.map(plain)))
+    }
+
+    /// Reads back [`RelPath::as_str`], which is trusted to name another repository.
+    ///
+    /// # Errors
+    /// The first part that is refused says why.
+    pub fn recorded(text: &str) -> Result<Self, PathRefusal> {
+        if !text.starts_with(MOUNT) {
+            return Self::parse(text);
+        }
+        let (first, rest) = text.split_once('/').unwrap_or((text, ""));
+        Ok(Self(Arc::from(first)).append(&Self::parse(rest)?))
+    }
+
     /// The root itself.
     #[must_use]
     pub fn root() -> Self {
@@ -121,10 +177,10 @@ impl RelPath {
         (!self.is_root()).then(|| self.0.rsplit('/').next().unwrap_or(&self.0))
     }
 
-    /// The directory that holds it; `None` for the root.
+    /// The directory that holds it; `None` for the root, and for that of another repository.
     #[must_use]
     pub fn parent(&self) -> Option<RelPath> {
-        if self.is_root() {
+        if self.is_root() || (self.0.starts_with(MOUNT) && !self.0.contains('/')) {
             return None;
         }
         Some(self.0.rfind('/').map_or_else(Self::root, |at| Self(Arc::from(&self.0[..at]))))
@@ -163,7 +219,12 @@ impl RelPath {
 
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_root() { "." } else { &self.0 })
+        let Some((url, branch)) = self.repository() else {
+            return f.write_str(if self.is_root() { "." } else { &self.0 });
+        };
+        f.write_str(&url)?;
+        branch.map_or(Ok(()), |branch| write!(f, "#{branch}"))?;
+        self.0.split_once('/').map_or(Ok(()), |(_, rest)| write!(f, "//{rest}"))
     }
 }
 
@@ -229,6 +290,24 @@ mod tests {
             assert_eq!(RelPath::parse(text), Err(refusal), "{text:?}");
         }
         assert_eq!(RelPath::root().join_bytes(b"\xff"), Err(PathRefusal::NotUtf8));
+    }
+
+    #[test]
+    fn a_mount_is_a_root_that_no_name_from_outside_can_be() {
+        let mount = RelPath::mount("https://h/a/b.git", Some("x/y")).unwrap();
+        assert_eq!(mount.repository(), Some(("https://h/a/b.git".into(), Some("x/y".into()))));
+        let file = mount.join("jobs").unwrap().join("task.yaml").unwrap();
+        assert_eq!(file.to_string(), "https://h/a/b.git#x/y//jobs/task.yaml");
+        assert_eq!((file.mount_point(), mount.mount_point()), (Some(mount.clone()), Some(mount.clone())));
+        assert_eq!(file.ancestors().last(), Some(mount.clone()));
+        assert_eq!(mount.parent(), None);
+        assert_eq!(RelPath::recorded(file.as_str()), Ok(file.clone()));
+        assert_eq!(RelPath::parse(file.as_str()), Err(PathRefusal::Control));
+        assert_eq!(RelPath::root().join(mount.as_str()), Err(PathRefusal::Control));
+        assert_eq!(file.strip_prefix(&mount).unwrap().as_str(), "jobs/task.yaml");
+        assert_eq!(RelPath::parse("a").unwrap().mount_point(), None);
+        assert_eq!(RelPath::mount("https://h/\u{1}", None), Err(PathRefusal::Control));
+        assert_eq!(RelPath::mount(&"x".repeat(2000), None), Err(PathRefusal::TooLong));
     }
 
     #[test]

@@ -183,6 +183,14 @@ impl Catalog {
         keys.filter_map(|key| self.units.get_key_value(key))
     }
 
+    /// The roots of other repositories that something here leads to, or that units come from.
+    #[must_use]
+    pub fn repositories(&self) -> BTreeSet<RelPath> {
+        // Their paths come before all others but the root.
+        let others = self.users.iter().skip_while(|(place, _)| place.is_root());
+        others.map_while(|(place, _)| place.mount_point()).collect()
+    }
+
     /// Problems that belong to no unit.
     pub fn homeless_problems(&self) -> impl Iterator<Item = &Problem> {
         let root = self.root.iter().flat_map(|root| &root.problems);

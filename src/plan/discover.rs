@@ -20,6 +20,7 @@ use crate::model::tree::{Changes, Content, Tree};
 use self::unit::Outcome;
 use self::view::View;
 use super::catalog::{Catalog, Entry, Found};
+use super::nested::Repositories;
 use super::taskset::{self, SetFile};
 
 pub use super::taskset::{SET_MANIFEST, TASK_MANIFEST};
@@ -36,6 +37,8 @@ pub struct Input<'a> {
     pub limits: &'a Limits,
     /// Whether `dev_ref` counts. Where that changed, everything has to be looked at.
     pub dev: bool,
+    /// The repositories that sets lead to. Where one comes in, everything has to be looked at.
+    pub repositories: &'a Repositories,
 }
 
 /// A file that the discovery needs the content of.
@@ -108,10 +111,20 @@ pub struct Later {
 pub struct Round {
     /// Files to read before the next round; empty when the discovery is complete.
     pub needs: Vec<Need>,
+    /// Repositories that are to be had before the next round, or said to be away.
+    pub repositories: BTreeSet<RelPath>,
     /// What was looked at, and what became of it.
     pub found: Found,
     /// What could not be read as a whole just now.
     pub later: Vec<Later>,
+}
+
+impl Round {
+    /// Whether nothing more is needed.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.needs.is_empty() && self.repositories.is_empty()
+    }
 }
 
 /// Looks at every unit that the changes reach.
@@ -131,6 +144,7 @@ struct Work<'a> {
     reads: &'a Reads,
     view: View<'a>,
     needs: BTreeMap<RelPath, Need>,
+    repositories: BTreeSet<RelPath>,
     later: Vec<Later>,
     /// Units to read.
     dirty: BTreeSet<Arc<str>>,
@@ -159,6 +173,7 @@ impl<'a> Work<'a> {
             reads,
             view: View::new(input.catalog),
             needs: BTreeMap::new(),
+            repositories: BTreeSet::new(),
             later: Vec::new(),
             dirty: BTreeSet::new(),
             root_is_dirty: false,
@@ -213,7 +228,12 @@ impl<'a> Work<'a> {
             sets.into_iter().for_each(|key| self.view.drop_set(key));
             declared.into_iter().for_each(|key| self.view.drop_declared(key));
         }
-        Round { needs: self.needs.into_values().collect(), found: self.view.into_found(), later: self.later }
+        Round {
+            needs: self.needs.into_values().collect(),
+            repositories: self.repositories,
+            found: self.view.into_found(),
+            later: self.later,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod exclude;
 pub mod guard;
 pub mod hash;
 pub mod manifest;
+pub mod nested;
 pub mod params;
 pub mod stray;
 pub mod taskset;

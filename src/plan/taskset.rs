@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::config::node::{Entry, Field, Fields, Node, Value};
+use crate::config::remote::{check_branch, check_url};
 use crate::config::words::{quoted, unknown};
 use crate::config::yaml::{Budget, YamlError};
 use crate::model::id::MAX_NAME_BYTES;
@@ -80,7 +81,7 @@ pub struct Child {
 /// Where an entry leads.
 #[derive(Clone, PartialEq)]
 pub enum Home {
-    /// A directory of the source, with the place of the reference.
+    /// A directory of the source or of another repository, with the place of the reference.
     At(RelPath, Position),
     /// A task that is written in the set itself.
     Inline(Arc<Node>),
@@ -318,10 +319,18 @@ impl Reader<'_> {
         let known = ["path", "url", "branch", "dev_ref"];
         let fields = self.fields(field, &known, errors)?;
         if let Some(dev) = fields.get("dev_ref").filter(|_| self.dev) {
+            if let Some(url) = dev.node.get("url") {
+                let message = "`dev_ref` leads to a directory beside this file, not to another repository";
+                errors.push(YamlError::at(url.at, message));
+                return None;
+            }
             return self.reference(&dev, errors);
         }
         if let Some(url) = fields.get("url") {
-            errors.push(url.error("names another repository, which this version of kindling does not fetch"));
+            return repository(&fields, &url, errors);
+        }
+        if let Some(branch) = fields.get("branch") {
+            errors.push(fields.error(branch.key_at, "`branch` goes with `url`"));
             return None;
         }
         let path = fields.required("path", errors)?;
@@ -331,6 +340,32 @@ impl Reader<'_> {
                 errors.push(path.error(&why));
                 None
             }
+        }
+    }
+}
+
+/// A directory of another repository; without `path`, its root.
+fn repository(fields: &Fields<'_>, url: &Field<'_>, errors: &mut Vec<YamlError>) -> Option<Home> {
+    let mut ruled = |field: &Field<'_>, rule: fn(&str) -> Result<(), &'static str>| {
+        let text = field.text(errors)?;
+        rule(text).map(|()| text.to_owned()).map_err(|why| errors.push(field.error(why))).ok()
+    };
+    let (at, url_text) = (url.node.at, ruled(url, check_url));
+    let branch = fields.get("branch").map(|field| ruled(&field, check_branch));
+    let (url_text, branch) = (url_text?, branch.map_or(Some(None), |branch| branch.map(Some))?);
+    let root = match RelPath::mount(&url_text, branch.as_deref()) {
+        Ok(root) => root,
+        Err(why) => {
+            errors.push(url.error(&format!("is refused: {why}")));
+            return None;
+        }
+    };
+    let Some(path) = fields.get("path") else { return Some(Home::At(root, at)) };
+    match resolved(&root, path.text(errors)?) {
+        Ok(dir) => Some(Home::At(dir, at)),
+        Err(why) => {
+            errors.push(path.error(&why));
+            None
         }
     }
 }
@@ -375,7 +410,7 @@ fn resolved(dir: &RelPath, path: &str) -> Result<RelPath, String> {
     let mut at = dir.clone();
     for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
         at = match part {
-            ".." => at.parent().ok_or("leads out of the source's tree")?,
+            ".." => at.parent().ok_or("leads out of the tree that it is in")?,
             name => at.join(name).map_err(|why| format!("is refused: {why}"))?,
         };
     }

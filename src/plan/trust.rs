@@ -42,7 +42,7 @@ pub fn beyond(
         "asks for {} of kindling's environment, which its source may not have; to allow it, the source `{source}` in \
          kindling.yaml gets the line `{}`",
         listed(&more),
-        line(allow, &more)
+        line(allow, &more, None)
     );
     Some(Problem::new(Reason::NotAllowed, message))
 }
@@ -52,15 +52,18 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// The whole line: what is allowed already, and what is missing.
-fn line(allow: &Allow, more: &[&str]) -> String {
+pub(super) fn line(allow: &Allow, more: &[&str], host: Option<&str>) -> String {
     let env: Vec<&str> = allow.env.iter().map(String::as_str).chain(more.iter().copied()).collect();
-    let env = env.join(", ");
-    if allow.hosts.is_empty() {
-        return format!("allow: {{env: [{env}]}}");
-    }
     // A host may have a port: in a list in braces it needs its quotes.
-    let hosts: Vec<String> = allow.hosts.iter().map(|host| format!("\"{host}\"")).collect();
-    format!("allow: {{env: [{env}], hosts: [{}]}}", hosts.join(", "))
+    let hosts: Vec<String> =
+        allow.hosts.iter().map(String::as_str).chain(host).map(|host| format!("\"{host}\"")).collect();
+    let lists = [("env", env.join(", ")), ("hosts", hosts.join(", "))];
+    let lists: Vec<String> = lists
+        .iter()
+        .filter(|(_, list)| !list.is_empty())
+        .map(|(name, list)| format!("{name}: [{list}]"))
+        .collect();
+    format!("allow: {{{}}}", lists.join(", "))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::plan::catalog::Catalog;
 use crate::record::{Recording, SourceRecord};
 
 use super::message::{Awaited, Look, PassOrder, Refusal, RefusalKind, Report};
+use super::nested::Nested;
 use super::runs::chain;
 use super::source_loop::{LookFuture, Looked, Looking, Reply, SourceLoop, chance};
 use super::window::Window;
@@ -193,6 +194,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Forgets what was known of the tree; units stay as they are until another one was read whole.
     fn start_anew(&mut self) {
         self.catalog = Catalog::default();
+        (self.nested, self.own_tree) = (Nested::new(), None);
         self.pending = Changes::All;
         self.undecided.clear();
         self.unread.clear();

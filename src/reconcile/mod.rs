@@ -14,6 +14,7 @@ pub mod window;
 
 mod command;
 mod dev;
+mod nested;
 mod outcome;
 mod pass;
 mod perform;

@@ -27,6 +27,9 @@ use super::units::Unit;
 /// Time between two attempts to record while the store cannot be written.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
+/// What a source says of itself while a repository that its sets lead to cannot be had.
+const REPOSITORY_AWAY: &str = "RepositoryUnavailable";
+
 /// A step that is over.
 pub(super) struct Finished {
     pub doing: Doing,
@@ -314,7 +317,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             && step.to == unit.record.deployed
         {
             // What came from a working copy is in the repository now.
-            unit.record.deployed_revision = self.revision.clone().filter(|_| step.to.is_some());
+            unit.record.deployed_revision = self.revision_of(&step.unit.key).filter(|_| step.to.is_some());
         }
         unit.record.problems.clear();
         if !matches!(step.rule, Rule::BackingOff | Rule::InProgress) {
@@ -338,8 +341,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if order.look > Look::Hinted && self.record.dev.is_none() {
             self.record.last_fetch_at = Some(now);
         }
-        let mut problems = self.catalog.homeless_problems();
-        let first = problems.next().map(|problem| (problem.reason.as_str(), problem.to_string()));
+        let problems = self.catalog.homeless_problems();
+        let problems = problems.map(|problem| (problem.reason.as_str(), problem.to_string()));
+        let mut problems = problems.chain(self.nested.troubles().map(|why| (REPOSITORY_AWAY, why)));
+        let first = problems.next();
         let more = problems.count();
         let strays = self.strays.first().map(|stray| {
             let more = self.strays.len() - 1;
@@ -393,7 +398,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if !self.first_pass_done || self.record.dev.is_some() || is_noted {
             return false;
         }
-        if self.catalog.homeless_problems().next().is_some() {
+        if self.catalog.homeless_problems().next().is_some() || !self.nested.is_whole() {
             return false;
         }
         let is_live = |record: &UnitRecord| record.problems.is_empty() && record.desired == record.deployed;

@@ -21,6 +21,7 @@ use crate::observe::{Observation, ReadRefusal, Reading, Sink, Source, Want};
 use crate::plan::catalog::{Entry, Resolved, is_within};
 use crate::plan::decide::{self, Facts, Live};
 use crate::plan::discover::{self, FileRead, Input, Need, Reads};
+use crate::plan::nested::Repositories;
 use crate::plan::{guard, stray};
 
 use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
@@ -111,17 +112,28 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.rewritten = rewritten;
         }
         self.revision = revision;
+        if !self.nested.is_empty() {
+            self.own_tree = Some(Arc::clone(&tree));
+        }
         if self.pending.is_none() {
             self.first_pass_done = true;
             return Ok(());
         }
         let mut reads = Reads::default();
+        let own = tree;
+        let (mut tree, mut repositories) = self.whole_tree(&own);
         for _ in 0..MOST_ROUNDS {
-            let round = self.discover(&tree, &mut reads).await?;
-            if round.needs.is_empty() {
+            let round = self.discover(&tree, &repositories, &mut reads).await?;
+            if round.is_complete() {
                 self.learn(round);
                 self.note_strays(stray::strays(&tree, &self.catalog));
+                self.close_nested().await;
                 return Ok(());
+            }
+            if !round.repositories.is_empty() {
+                self.own_tree = Some(Arc::clone(&own));
+                self.open_nested(&round.repositories).await;
+                (tree, repositories) = self.whole_tree(&own);
             }
             self.read(round.needs, &mut reads).await?;
         }
@@ -131,7 +143,12 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         ))
     }
 
-    async fn discover(&mut self, tree: &Arc<Tree>, reads: &mut Reads) -> Result<discover::Round, Refusal> {
+    async fn discover(
+        &mut self,
+        tree: &Arc<Tree>,
+        repositories: &Repositories,
+        reads: &mut Reads,
+    ) -> Result<discover::Round, Refusal> {
         let large = match &self.pending {
             Changes::All => true,
             Changes::Paths(paths) => paths.len() > INLINE_PATHS,
@@ -140,13 +157,23 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let dev = self.record.dev.is_some() || self.is_trial;
         if !large {
             let (changes, catalog, limits) = (&self.pending, &self.catalog, &*self.core.limits.get());
-            return Ok(discover::discover(&Input { tree, changes, catalog, limits, dev }, reads));
+            return Ok(discover::discover(
+                &Input { tree, changes, catalog, limits, dev, repositories },
+                reads,
+            ));
         }
         let (tree, changes) = (Arc::clone(tree), self.pending.clone());
         let (catalog, limits) = (std::mem::take(&mut self.catalog), self.core.limits.get());
-        let mut known = std::mem::take(reads);
+        let (mut known, repositories) = (std::mem::take(reads), repositories.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let input = Input { tree: &tree, changes: &changes, catalog: &catalog, limits: &limits, dev };
+            let input = Input {
+                tree: &tree,
+                changes: &changes,
+                catalog: &catalog,
+                limits: &limits,
+                dev,
+                repositories: &repositories,
+            };
             let round = discover::discover(&input, &mut known);
             (round, catalog, known)
         });
@@ -170,11 +197,26 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     pub(super) async fn read_from_source(&mut self, wants: Vec<Want>) -> Result<Vec<Reading>, Refusal> {
         let blobs = self.core.blobs.clone();
         let sink: Sink = Arc::new(move |hash, bytes| blobs.put(hash, bytes));
+        let (elsewhere, own): (Vec<Want>, Vec<Want>) =
+            wants.into_iter().partition(|want| want.path.mount_point().is_some());
+        let mut readings = Vec::new();
+        if !elsewhere.is_empty() {
+            match self.nested.read(elsewhere, &sink).await {
+                Ok(read) => readings = read,
+                Err(error) => return Err(self.read_failed(&error).await),
+            }
+        }
+        if own.is_empty() {
+            return Ok(readings);
+        }
         let Some(source) = &mut self.source else {
             return Err(Refusal::new(RefusalKind::Failed, "the source is being looked at"));
         };
-        match source.read(wants, sink).await {
-            Ok(readings) => Ok(readings),
+        match source.read(own, sink).await {
+            Ok(read) => {
+                readings.extend(read);
+                Ok(readings)
+            }
             Err(error) => Err(self.read_failed(&error).await),
         }
     }
@@ -195,7 +237,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.first_pass_done = true;
         self.unread = round.later.iter().map(|later| later.key.clone()).collect();
         let later: BTreeSet<RelPath> = round.later.into_iter().map(|later| later.path).collect();
-        if !later.is_empty() {
+        // What was looked at in another repository wakes a pass of its own.
+        if later.iter().any(|path| path.mount_point().is_none()) {
             self.pass_after(AGAIN, Look::Hinted);
         }
         self.pending = Changes::Paths(later);
@@ -339,7 +382,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             hash: unit.hash,
             spec: Arc::clone(&unit.spec),
             files: Arc::clone(&unit.files),
-            revision: self.revision.clone(),
+            revision: self.revision_of(&id.key),
         })
     }
 

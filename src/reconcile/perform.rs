@@ -83,10 +83,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             _ => order.cause.clone(),
         };
         Doing {
+            revision: self.revision_of(&step.unit.key),
             step,
             version,
             cause,
-            revision: self.revision.clone(),
             dev_path: self.dev_path(),
             rewritten: self.rewritten,
             phases: phases.clone(),

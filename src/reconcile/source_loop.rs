@@ -19,7 +19,7 @@ use crate::model::problem::Problem;
 use crate::model::source::{Origin, SourceSpec};
 use crate::model::step::Generation;
 use crate::model::time::Timestamp;
-use crate::model::tree::Changes;
+use crate::model::tree::{Changes, Tree};
 use crate::model::unit::Version;
 use crate::observe::{Ask, Hint, Observation, ObserveError, Source};
 use crate::plan::backoff;
@@ -29,6 +29,7 @@ use crate::record::{SourceRecord, UnitRecord};
 use super::core::Core;
 use super::dev::{self, Behind};
 use super::message::{Awaited, Look, Message, PassOrder, Refusal, RefusalKind, Report};
+use super::nested::{Nested, Seen};
 use super::runs::random;
 use super::units::{Unit, Units};
 use super::window::Window;
@@ -62,6 +63,10 @@ pub struct SourceLoop<S, T> {
     pub(super) behind: Option<Behind<S>>,
     /// The repository's tree when it was last seen, until it is observed again after dev mode.
     pub(super) kept: Option<Observation>,
+    /// The repositories that its sets lead to.
+    pub(super) nested: Nested<S>,
+    /// Its own tree as it was taken in last, while its sets lead to repositories.
+    pub(super) own_tree: Option<Arc<Tree>>,
     /// It only tries a tree out: whatever happens, nothing is recorded or shown.
     pub(super) is_trial: bool,
     pub(super) record: SourceRecord,
@@ -116,6 +121,7 @@ enum Wake<S> {
     Message(Option<Message>),
     Looked(Box<Looked<S>>),
     Behind(Box<Looked<S>>),
+    Nested(Box<Seen<S>>),
     Hint(Hint),
     Due,
 }
@@ -150,6 +156,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             open,
             behind,
             kept: None,
+            nested: Nested::new(),
+            own_tree: None,
             is_trial: false,
             record,
             catalog: Catalog::default(),
@@ -203,6 +211,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 }
                 Wake::Looked(looked) => self.looked(*looked).await,
                 Wake::Behind(looked) => self.looked_behind(*looked).await,
+                Wake::Nested(seen) => self.seen_nested(*seen).await,
                 Wake::Hint(hint) => self.hinted(hint),
                 Wake::Due => self.due_now().await,
             }
@@ -219,6 +228,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             message = self.inbox.recv() => Wake::Message(message),
             looked = finished(&mut self.looking) => Wake::Looked(Box::new(looked)),
             looked = dev::finished(&mut self.behind) => Wake::Behind(Box::new(looked)),
+            seen = self.nested.next() => Wake::Nested(Box::new(seen)),
             hint = next_hint(&mut self.source) => Wake::Hint(hint),
             () = tokio::time::sleep_until(due) => Wake::Due,
         }
@@ -240,10 +250,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                         self.window.close();
                     }
                     let deployed = self.guarded_revision();
+                    let others = self.look_at_nested(&order);
                     let future = Box::pin(async move {
                         let began = Instant::now();
                         let looked = source.observe(ask, deployed).await;
-                        (source, looked, began.elapsed())
+                        let took = began.elapsed();
+                        if let Some(others) = others {
+                            others.await;
+                        }
+                        (source, looked, took)
                     });
                     self.looking = Some(Looking { future, order, reply });
                 }
@@ -260,6 +275,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.source = Some(source);
         let Some(Looking { order, reply, .. }) = self.looking.take() else { return };
         self.look_failed = false;
+        self.wait_for_nested(None, Duration::ZERO).await;
         let result = match looked {
             Ok(observation) => {
                 self.kept = None;
@@ -322,6 +338,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.dev_ends().into_iter().for_each(&mut earliest);
         if !self.is_suspended() {
             self.behind.as_ref().and_then(Behind::due).into_iter().for_each(&mut earliest);
+            self.nested.retry_due().into_iter().for_each(&mut earliest);
         }
         if !self.daemons_started {
             earliest(self.deadline_of_first_pass);
@@ -348,6 +365,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         if !self.is_suspended() && self.behind.as_ref().and_then(Behind::due).is_some_and(|due| due <= now) {
             self.look_behind();
+        }
+        if !self.is_suspended() && self.nested.retry_due().is_some_and(|due| due <= now) {
+            self.nested.look_at_all(Ask::Full, false);
         }
         if self.looking.is_some() || self.is_suspended() {
             return;

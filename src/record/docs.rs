@@ -118,7 +118,7 @@ pub(super) fn read_problems(text: &str) -> Result<Vec<Problem>, BoxError> {
         Ok(Problem {
             reason: known("reason of a problem", &doc.reason, Reason::parse)?,
             message: doc.message,
-            file: doc.file.as_deref().map(RelPath::parse).transpose()?,
+            file: doc.file.as_deref().map(RelPath::recorded).transpose()?,
             at: doc.at.map(|(line, column)| Position { line, column }),
         })
     };

@@ -13,6 +13,7 @@ mod kill;
 mod layers;
 mod loop_dev;
 mod loop_daemons;
+mod loop_nested;
 mod loop_pass;
 mod loop_trust;
 mod migrations;

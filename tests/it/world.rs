@@ -147,15 +147,18 @@ impl FakeFiles {
         self.0.lock().unwrap().hanging > 0
     }
 
-    /// The directory at `path`, which may stand for these files; nothing is in it at first.
+    /// The directory or the repository at `path`, which may stand for these files; nothing is in it at first.
     pub fn copy_at(&self, path: &str) -> FakeFiles {
         self.0.lock().unwrap().copies.entry(path.into()).or_default().clone()
     }
 
     /// What a source of this kind sees.
     fn of(&self, spec: &SourceSpec) -> FakeFiles {
-        let Origin::Local(local) = &spec.origin else { return self.clone() };
-        self.0.lock().unwrap().copies.get(&local.path).unwrap_or(self).clone()
+        let place = match &spec.origin {
+            Origin::Local(local) => local.path.clone(),
+            Origin::Git(git) => git.url.clone().into(),
+        };
+        self.0.lock().unwrap().copies.get(&place).unwrap_or(self).clone()
     }
 
     /// Whether somebody observes these files.

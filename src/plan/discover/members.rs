@@ -27,7 +27,11 @@ impl<'a> Work<'a> {
         };
         let excludes = Excludes::new(&unit.spec.exclude).map_err(about)?;
         let nested = self.nested(&unit.dir);
+        let is_root = unit.dir.is_root();
         let inside = |path: &RelPath| {
+            if is_root && path.mount_point().is_some() {
+                return None;
+            }
             let below = path.strip_prefix(&unit.dir)?;
             let in_nested = nested.iter().any(|dir| path.is_within(dir));
             (!in_nested && (*path == unit.manifest || !excludes.leaves_out(&below))).then_some(below)

@@ -8,6 +8,7 @@ use crate::model::path::{MAX_PATH_BYTES, RelPath};
 use crate::model::problem::{Position, Problem, Reason};
 use crate::model::tree::NodeKind;
 use crate::plan::catalog::{Declared, Known, SetState, is_enabled, layers, sets_above};
+use crate::plan::nested::{self, MOST_REPOSITORIES};
 use crate::plan::taskset::{Child, Dialect, Home, SetFile, file_of};
 use crate::plan::{cascade, exclude};
 
@@ -21,6 +22,10 @@ enum What {
     Task,
     Set,
     Neither(String),
+    /// It is in another repository that cannot be had now.
+    Away,
+    /// The source may not lead there.
+    Refused(Problem),
 }
 
 /// What is known of a set's manifest.
@@ -91,7 +96,13 @@ impl Work<'_> {
         match home {
             Err(problems) => self.put_broken(key, None, problems),
             Ok(Home::Inline(_)) => self.visit_task(key, same_place),
-            Ok(Home::At(dir, at)) => match self.what_is_in(&dir) {
+            Ok(Home::At(dir, at)) => match self.what_is_at(key, &dir) {
+                What::Away => self.keep_away(key, &dir),
+                What::Refused(problem) => {
+                    let problem = problem.at(at.line, at.column);
+                    let problem = place.map_or(problem.clone(), |file| problem.in_file(file));
+                    self.put_broken(key, Some(dir), vec![problem]);
+                }
                 What::Task => self.visit_task(key, same_place),
                 What::Set => self.visit_set(key, &dir),
                 What::Neither(why) => {
@@ -101,6 +112,41 @@ impl Work<'_> {
                 }
             },
         }
+    }
+
+    /// What the entry `key` leads to, which may be in another repository.
+    fn what_is_at(&mut self, key: &str, dir: &RelPath) -> What {
+        let Some(root) = dir.mount_point() else { return self.what_is_in(dir) };
+        let above = sets_above(&self.view, key);
+        let roots: Vec<Option<RelPath>> =
+            above.iter().filter_map(|set| self.view.set(set)).map(|set| set.dir.mount_point()).collect();
+        let from = roots.first().cloned().flatten();
+        let repositories = self.input.repositories;
+        if let (Some(source), Some((url, _))) = (&repositories.source, root.repository()) {
+            let from = from.as_ref().and_then(RelPath::repository).map(|(url, _)| url);
+            if let Some(problem) = nested::refusal(source, from.as_deref(), &url) {
+                return What::Refused(problem);
+            }
+        }
+        let entered = roots.windows(2).filter(|pair| pair[0].is_some() && pair[0] != pair[1]).count();
+        if from.as_ref() != Some(&root) && entered >= MOST_REPOSITORIES {
+            return What::Neither(format!("more than {MOST_REPOSITORIES} repositories lead to one another"));
+        }
+        if repositories.is_away(&root) {
+            return What::Away;
+        }
+        if !repositories.here.contains(&root) {
+            self.repositories.insert(root);
+            return What::Away;
+        }
+        self.what_is_in(dir)
+    }
+
+    /// An entry leads to a repository that cannot be had now: its unit and what was below it stay.
+    fn keep_away(&mut self, key: &Arc<str>, dir: &RelPath) {
+        self.dirty.remove(key);
+        self.view.keep_unit(key);
+        self.keep(key, dir, Vec::new());
     }
 
     fn what_is_in(&self, dir: &RelPath) -> What {

@@ -33,9 +33,12 @@ impl Work<'_> {
         dir.join(name).is_ok_and(|path| self.input.tree.get(&path).is_some())
     }
 
-    /// Whether only referenced directories are units here: a set lies in `dir` or above it.
+    /// Whether only referenced directories are units here: a set lies in `dir` or above it, or it is in another
+    /// repository.
     pub(super) fn is_in_set(&self, dir: &RelPath) -> bool {
-        self.holds(dir, SET_MANIFEST) || dir.ancestors().any(|above| self.holds(&above, SET_MANIFEST))
+        dir.mount_point().is_some()
+            || self.holds(dir, SET_MANIFEST)
+            || dir.ancestors().any(|above| self.holds(&above, SET_MANIFEST))
     }
 
     pub(super) fn is_below_set(&self, dir: &RelPath) -> bool {
@@ -54,6 +57,7 @@ impl Work<'_> {
         let manifest = path.name().filter(|name| matches!(*name, SET_MANIFEST | TASK_MANIFEST));
         if manifest == Some(SET_MANIFEST)
             && !exclude::is_never(path)
+            && path.mount_point().is_none()
             && let Some(dir) = path.parent()
             && !self.is_below_set(&dir)
         {
@@ -109,7 +113,7 @@ impl Work<'_> {
             let own: Vec<RelPath> = if dir.is_root() { Vec::new() } else { own.collect() };
             let below = self.input.tree.below(dir).map(|(path, _)| path.clone());
             let all: BTreeSet<RelPath> = own.into_iter().chain(below).collect();
-            all.into_iter().filter(|path| !exclude::is_never(path))
+            all.into_iter().filter(|path| !exclude::is_never(path) && path.mount_point().is_none())
         };
         let (mut sets, mut tasks) = (BTreeSet::new(), Vec::new());
         for path in paths() {

@@ -8,6 +8,7 @@ use crate::model::tree::{Node, NodeKind, Refused, Stamp};
 use crate::plan::catalog::Resolved;
 use crate::plan::hash;
 
+mod nested;
 mod sets;
 
 /// A source in memory: paths with their kind and bytes, and what is known of it.
@@ -18,6 +19,9 @@ struct World {
     limits: Limits,
     catalog: Catalog,
     dev: bool,
+    repositories: Repositories,
+    /// Roots of repositories that can be had.
+    reachable: BTreeSet<RelPath>,
     reads: usize,
     /// Keys of the units that the look before was about.
     looked_at: Vec<String>,
@@ -48,10 +52,15 @@ impl World {
             let mut id = [0; 20];
             id.copy_from_slice(&hash::content(bytes).bytes()[..20]);
             let node = Node { kind: *kind, size: bytes.len() as u64, stamp: Stamp::Object(id) };
-            tree.insert(RelPath::parse(path).unwrap(), node);
+            tree.insert(RelPath::recorded(path).unwrap(), node);
         }
         tree.replace_refused(|_| true, self.refused.clone());
         tree
+    }
+
+    fn input<'a>(&'a self, tree: &'a Tree, changes: &'a Changes) -> Input<'a> {
+        let (catalog, limits, repositories) = (&self.catalog, &self.limits, &self.repositories);
+        Input { tree, changes, catalog, limits, dev: self.dev, repositories }
     }
 
     fn read(&mut self, need: &Need) -> FileRead {
@@ -69,13 +78,17 @@ impl World {
     fn look(&mut self, changes: &Changes) -> &mut Self {
         let (tree, mut reads) = (self.tree(), Reads::default());
         for _ in 0..16 {
-            let input =
-                Input { tree: &tree, changes, catalog: &self.catalog, limits: &self.limits, dev: self.dev };
+            let input = self.input(&tree, changes);
             let round = discover(&input, &mut reads);
-            if round.needs.is_empty() {
+            if round.is_complete() {
                 self.looked_at = round.found.keys().map(ToString::to_string).collect();
                 self.catalog.apply(round.found);
                 return self;
+            }
+            for root in round.repositories {
+                let is_reachable = self.reachable.contains(&root);
+                let known = &mut self.repositories;
+                if is_reachable { &mut known.here } else { &mut known.away }.insert(root);
             }
             for need in round.needs {
                 let read = self.read(&need);
@@ -282,8 +295,7 @@ fn a_file_that_is_being_written_leaves_its_unit_as_it_was() {
     world.put("a/task.sh", "half");
     let tree = world.tree();
     let changes = paths(&["a/task.sh"]);
-    let input =
-        Input { tree: &tree, changes: &changes, catalog: &world.catalog, limits: &world.limits, dev: false };
+    let input = world.input(&tree, &changes);
     let manifest = Need { path: RelPath::parse("a/task.yaml").unwrap(), bytes: true, max: 1000 };
     let mut reads = Reads::default();
     reads.insert(manifest.path.clone(), world.clone().read(&manifest));

@@ -16,7 +16,7 @@ impl World {
         self.put(&at, &set(rest))
     }
 
-    fn keys(&self) -> Vec<String> {
+    pub(super) fn keys(&self) -> Vec<String> {
         self.catalog.iter().map(|(key, _)| key.to_string()).collect()
     }
 
@@ -211,8 +211,7 @@ fn a_set_that_is_being_written_keeps_what_is_below_it() {
     let mut world = layered();
     world.put("taskset.yaml", "half");
     let (tree, changes) = (world.tree(), paths(&["taskset.yaml"]));
-    let input =
-        Input { tree: &tree, changes: &changes, catalog: &world.catalog, limits: &world.limits, dev: false };
+    let input = world.input(&tree, &changes);
     let mut reads = Reads::default();
     let path = RelPath::parse("taskset.yaml").unwrap();
     reads.insert(path.clone(), FileRead::Later);
@@ -277,7 +276,7 @@ fn mistakes_of_an_entry_are_its_own() {
     both: {ref: {path: both}}
     never: {ref: {path: node_modules/m}}
     typo: {ref: {path: a}, overides: {}}
-    url: {ref: {url: 'https://git.example.org/x.git', branch: main}}
+    url: {ref: {url: 'https://u:p@git.example.org/x.git', branch: main}}
     kind: {ref: {path: a}, overrides: {kind: Task}}
     s: {ref: {path: s}, overrides: {env: {A: b}}}
     s/x: {ref: {path: a}}
@@ -293,11 +292,11 @@ fn mistakes_of_an_entry_are_its_own() {
     kind InvalidManifest: taskset.yaml:16:40: `spec.entries.kind.overrides`: `kind` cannot be overridden
     never InvalidManifest: taskset.yaml:13:25: the directory node_modules/m never counts: no unit is looked for in it
     none InvalidManifest: taskset.yaml:6:11: `spec.entries.none`: one of `ref` and `inline` is missing
-    out InvalidManifest: taskset.yaml:9:23: `spec.entries.out.ref.path` leads out of the source's tree
+    out InvalidManifest: taskset.yaml:9:23: `spec.entries.out.ref.path` leads out of the tree that it is in
     text InvalidManifest: taskset.yaml:8:17: `spec.entries.text.ref` must be a map, such as `{path: jobs/digest}`, not text
     two InvalidManifest: taskset.yaml:7:27: `spec.entries.two`: an entry has `ref` or `inline`, not both
     typo InvalidManifest: taskset.yaml:14:28: `spec.entries.typo`: unknown field `overides`; did you mean `overrides`? known: ref, inline, overrides, enabled
-    url InvalidManifest: taskset.yaml:15:22: `spec.entries.url.ref.url` names another repository, which this version of kindling does not fetch
+    url InvalidManifest: taskset.yaml:15:22: `spec.entries.url.ref.url` must not carry credentials
     ");
     assert!(world.units()["good"].is_ok() && world.units()["s/x"].is_ok());
     insta::assert_snapshot!(world.source_problems().join("\n"), @"
@@ -484,8 +483,7 @@ impl World {
         let (tree, mut reads, mut took) = (self.tree(), Reads::default(), Duration::ZERO);
         loop {
             let began = std::time::Instant::now();
-            let input =
-                Input { tree: &tree, changes, catalog: &self.catalog, limits: &self.limits, dev: self.dev };
+            let input = self.input(&tree, changes);
             let round = discover(&input, &mut reads);
             took += began.elapsed();
             for need in &round.needs {
