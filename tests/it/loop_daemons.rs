@@ -310,3 +310,22 @@ async fn who_asks_about_one_unit_does_not_wait_for_the_others() {
     assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
     assert!(world.condition("d", Ready).contains("Progressing"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_is_away_for_a_moment_stops_nothing() {
+    let (files, mut world) = with_daemon().await;
+    let before = world.target.alive(&unit("d"));
+    let whole = manifest("d", "daemon: true");
+    // As programs save that put the old file aside first.
+    for _ in 0..3 {
+        files.remove("d/task.yaml");
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        files.put("d/task.yaml", &whole);
+        files.put("a/task.sh", "echo more\n");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    assert_eq!((world.target.alive(&unit("d")), world.target.started().len()), (before, 1));
+    files.remove("d/task.yaml");
+    world.event(EventType::UnitRemoved, "d").await;
+    assert_eq!(world.target.alive(&unit("d")), []);
+}
