@@ -61,7 +61,7 @@ pub enum Message {
     Configure(Box<SourceSpec>, Declared, oneshot::Sender<Result<Report, Refusal>>),
     /// Say where the fields of a unit come from of which sets speak.
     Origins(Arc<str>, oneshot::Sender<Vec<FieldOrigin>>),
-    /// Take every unit away and end; the text says why.
+    /// Take every unit away and end; the cause says why.
     Prune(Cause, oneshot::Sender<Result<Report, Refusal>>),
     /// A daemon fares differently.
     Health(Arc<str>, Health),

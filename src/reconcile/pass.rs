@@ -66,7 +66,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     ) -> Result<Report, Refusal> {
         let mut phases: Phases = Vec::new();
         let observed = looked.is_some();
-        let tree = looked.as_ref().map(|(observation, _)| Arc::clone(&observation.tree));
         if let Some((observation, took)) = looked {
             phases.push(("observe", took));
             if self.is_guarded(order, &observation) {
@@ -86,9 +85,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             }
             return Ok(report_of(&self.record.spec.name, &decisions, &[]));
         }
-        if let Some(tree) = tree.filter(|_| order.look == Look::Hinted)
-            && self.must_look_again(&tree, &decisions)
-        {
+        if self.must_look_again(order, &decisions) {
             return Ok(Report::default());
         }
         if let Some(gone) = self.needs_permission(order, &decisions) {
@@ -125,7 +122,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for _ in 0..MOST_ROUNDS {
             let round = self.discover(&tree, &repositories, &mut reads).await?;
             if round.is_complete() {
-                self.learn(round);
+                self.learn(round, &tree);
                 self.note_strays(stray::strays(&tree, &self.catalog));
                 self.close_nested().await;
                 return Ok(());
@@ -222,9 +219,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Takes a complete discovery into the catalog and notes which units are to be decided.
-    fn learn(&mut self, round: discover::Round) {
-        let found = round.found.keys().filter_map(|key| Some((Arc::clone(key), self.catalog.dir_of(key)?)));
-        self.lay_in.extend(found);
+    fn learn(&mut self, round: discover::Round, tree: &Tree) {
+        let lay_in: Vec<_> =
+            round.found.keys().map(|key| (Arc::clone(key), self.catalog.dir_of(key))).collect();
         self.undecided.extend(round.found.keys().cloned());
         for set in round.found.healed(&self.catalog) {
             // What it does not declare any more is gone.
@@ -234,6 +231,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.undecided.extend(self.units.keys().cloned());
         }
         self.catalog.apply(round.found);
+        for (key, dir) in lay_in {
+            if self.catalog.get(&key).is_some() {
+                self.suspects.remove(&key);
+            } else if dir.is_some_and(|dir| tree.below(&dir).next().is_some()) {
+                self.suspects.insert(key);
+            }
+        }
         self.first_pass_done = true;
         self.unread = round.later.iter().map(|later| later.key.clone()).collect();
         let later: BTreeSet<RelPath> = round.later.into_iter().map(|later| later.path).collect();
@@ -387,29 +391,23 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Whether units would go whose directory is still there: an editor or a program may be in the middle of a save of
-    /// the manifest that declares them. They go if it says the same a moment later; nothing else is done until then.
-    fn must_look_again(&mut self, tree: &Tree, decisions: &[Decision]) -> bool {
-        let lies_there = |key: &Arc<str>| {
-            self.lay_in.get(key).is_some_and(|dir| tree.below(dir).any(|(path, _)| path.is_within(dir)))
-        };
-        let is_doubtful = decisions.iter().any(|decision| {
-            matches!(&decision.verdict, Verdict::Step(step, _) if step.action == Action::Remove)
-                && lies_there(&decision.key)
-        });
+    /// the manifest that declares them. They go if it says the same a moment later, or if everything was looked at;
+    /// nothing else is done until then.
+    fn must_look_again(&mut self, order: &PassOrder, decisions: &[Decision]) -> bool {
+        let is_doubtful = order.look < Look::Full
+            && decisions.iter().any(|decision| {
+                matches!(&decision.verdict, Verdict::Step(step, _) if step.action == Action::Remove)
+                    && self.suspects.contains(&decision.key)
+            });
         let now = Instant::now();
-        if !is_doubtful {
-            self.lay_in.clear();
-            self.doubted = None;
-            return false;
-        }
         let until = *self.doubted.get_or_insert(now + SECOND_LOOK);
-        if now >= until {
-            self.lay_in.clear();
-            self.doubted = None;
-            return false;
+        if is_doubtful && now < until {
+            self.pass_after(until - now, Look::Hinted);
+            return true;
         }
-        self.pass_after(until - now, Look::Hinted);
-        true
+        self.suspects.clear();
+        self.doubted = None;
+        false
     }
 
     /// The units that a pass would remove, if a person must agree first.

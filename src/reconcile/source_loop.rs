@@ -78,9 +78,10 @@ pub struct SourceLoop<S, T> {
     /// Units that were being written when they were read; `None` for one whose key only its manifest knows.
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
     pub(super) units: Units,
-    /// Where units lay that were looked at since the last pass that was carried out.
-    pub(super) lay_in: HashMap<Arc<str>, RelPath>,
-    /// Until when units stay whose manifest stopped declaring them.
+    /// Units that nothing declares any more although their directory is there, since the last pass that was carried
+    /// out.
+    pub(super) suspects: BTreeSet<Arc<str>>,
+    /// Until when they stay.
     pub(super) doubted: Option<Instant>,
     /// Names that are refused in no unit.
     pub(super) strays: Vec<Problem>,
@@ -165,7 +166,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             undecided: BTreeSet::new(),
             unread: BTreeSet::new(),
             units,
-            lay_in: HashMap::new(),
+            suspects: BTreeSet::new(),
             doubted: None,
             strays: Vec::new(),
             gone,
