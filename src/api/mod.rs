@@ -7,6 +7,7 @@ mod events;
 mod listings;
 mod runs;
 mod subject;
+mod webhooks;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -23,9 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::act::Target;
 use crate::reconcile::handle::Handle;
+use crate::reconcile::ledger::Ledger;
 
 pub use auth::Access;
 pub use error::{code, exit};
+pub use webhooks::Webhooks;
 
 /// Largest body of a call: the input of a run, with room for its envelope.
 const MAX_BODY: usize = 17 << 20;
@@ -36,24 +39,32 @@ pub struct Api<T> {
     access: Access,
     /// Where nothing is looked for.
     data_dir: PathBuf,
+    webhooks: Arc<Webhooks>,
+    ledger: Ledger,
     closing: CancellationToken,
 }
 
 type State<T> = axum::extract::State<Arc<Api<T>>>;
 
-/// All routes. Every one but health needs the token. `data_dir` is where the service keeps its own files.
+/// All routes. Every one but health and push webhooks needs the token; those have signatures. `data_dir` is where the
+/// service keeps its own files.
 pub fn router<T: Target>(
     service: Handle<T>,
     access: Access,
     data_dir: PathBuf,
+    webhooks: Arc<Webhooks>,
     closing: CancellationToken,
 ) -> Router {
-    let api = Arc::new(Api { service, access, data_dir, closing });
+    let ledger = Ledger::new(service.core().store.clone());
+    let api = Arc::new(Api { service, access, data_dir, webhooks, ledger, closing });
     let guarded = Router::new()
         .route("/api/v1/status", get(listings::status))
         .route("/api/v1/sources", get(listings::sources).post(commands::add_source))
         .route("/api/v1/sources/{name}", axum::routing::delete(commands::remove_source))
         .route("/api/v1/sources/{name}/dev", axum::routing::put(commands::dev_on).delete(commands::dev_off))
+        .route("/api/v1/sources/{name}/sample-push", post(webhooks::sample))
+        .route("/api/v1/deliveries", get(webhooks::list))
+        .route("/api/v1/deliveries/{number}/redeliver", post(webhooks::redeliver))
         .route("/api/v1/units", get(listings::units))
         .route("/api/v1/why", get(listings::why))
         .route("/api/v1/history", get(listings::history))
@@ -78,6 +89,8 @@ pub fn router<T: Target>(
         .route("/readyz", get(listings::ready))
         .merge(guarded)
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_host))
+        // Providers and tunnels name whatever host they like; who has the secret is no page in a browser.
+        .route("/webhooks/{source}", post(webhooks::receive).layer(DefaultBodyLimit::disable()))
         .with_state(api)
 }
 

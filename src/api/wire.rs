@@ -154,10 +154,84 @@ pub struct SourceView {
     pub last_fetch_at: Option<String>,
     /// How many passes found nothing.
     pub passes: u64,
+    /// How its push webhook fares; null where it has none.
+    #[serde(default)]
+    pub webhook: Option<WebhookView>,
     /// Set while nothing is done about it.
     pub suspended: Option<SuspensionView>,
     /// Its conditions.
     pub conditions: Vec<ConditionView>,
+}
+
+/// How a push webhook fares, since the service started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookView {
+    /// When the last push came in that concerned the source.
+    pub last_delivery_at: Option<String>,
+    /// How many commits a poll found that no delivery named.
+    pub missed: u64,
+    /// The newest of them; null once a delivery came in again.
+    pub missed_revision: Option<String>,
+    /// When that was noticed.
+    pub missed_at: Option<String>,
+}
+
+/// The answer to a delivery.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeliveryAnswer {
+    /// Its number in the ledger, or that of the one it is a duplicate of.
+    pub number: Option<i64>,
+    /// `accepted`, `ignored` or `duplicate`.
+    pub outcome: String,
+    /// Why; empty where there is nothing to say.
+    pub reason: String,
+}
+
+impl DeliveryAnswer {
+    pub(super) fn new(number: Option<i64>, outcome: &str, reason: &str) -> Self {
+        Self { number, outcome: outcome.into(), reason: reason.into() }
+    }
+}
+
+/// A delivery in the ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryView {
+    /// Its number, which grows.
+    pub number: i64,
+    /// The source that it was sent to.
+    pub source: String,
+    /// `github` or `gitea`.
+    pub provider: String,
+    /// The provider's id of it.
+    pub id: String,
+    /// The event.
+    pub event: String,
+    /// The full name of the ref that was pushed.
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    /// The commit that it named.
+    pub revision: Option<String>,
+    /// `accepted` or `ignored`.
+    pub outcome: String,
+    /// Why it was ignored.
+    pub reason: String,
+    /// Whether the same body had come before under another id.
+    pub repeat: bool,
+    /// How often the same id came again.
+    pub duplicates: u64,
+    /// When it came in.
+    pub received_at: String,
+}
+
+/// A push that was signed to try a webhook.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SamplePush {
+    /// The headers to send.
+    pub headers: std::collections::BTreeMap<String, String>,
+    /// The body to send, byte by byte.
+    pub body: String,
 }
 
 /// Last seen, last attempted and last deployed are separate facts.

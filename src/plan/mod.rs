@@ -13,6 +13,7 @@ pub mod hash;
 pub mod manifest;
 pub mod nested;
 pub mod params;
+pub mod push;
 pub mod stray;
 pub mod taskset;
 pub mod trace;

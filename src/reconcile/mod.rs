@@ -7,11 +7,13 @@ pub mod core;
 pub mod daemons;
 pub mod events;
 pub mod handle;
+pub mod ledger;
 pub mod message;
 pub mod runs;
 pub mod trust;
 pub mod window;
 
+mod announced;
 mod command;
 mod dev;
 mod nested;

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod commit;
+mod deliveries;
 mod docs;
 mod error;
 mod events;
@@ -19,6 +20,7 @@ mod units;
 mod versions;
 
 pub use blobs::{Blobs, Swept};
+pub use deliveries::Noted;
 pub use error::StoreError;
 pub use rows::{
     HeldBy, HistoryQuery, Hold, Pruned, Recording, RemovedUnit, Retention, RunQuery, SourceRecord,

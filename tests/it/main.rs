@@ -24,3 +24,4 @@ mod service;
 mod sets;
 mod store;
 mod world;
+mod webhooks;

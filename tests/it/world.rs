@@ -485,6 +485,7 @@ impl World {
             trust,
             clock,
             limits: Limits::default().into(),
+            webhooks: std::collections::BTreeSet::new().into(),
             closing: CancellationToken::new(),
         });
         let listener = events.listen();
