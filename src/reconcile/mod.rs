@@ -14,6 +14,7 @@ pub mod window;
 
 mod command;
 mod dev;
+mod fall_back;
 mod nested;
 mod outcome;
 mod pass;

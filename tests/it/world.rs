@@ -31,7 +31,7 @@ use kindling::reconcile::runs::Runner;
 use kindling::reconcile::trust::Trust;
 use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
 use kindling::support::clock::Clock;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Longest time that a test waits for a state, in the test's fast time.
@@ -52,6 +52,8 @@ struct Files {
     reads_take: Duration,
     sink_fails: bool,
     revision: Option<Revision>,
+    commits: HashMap<Revision, BTreeMap<String, Vec<u8>>>,
+    mended: Arc<Notify>,
     copies: HashMap<PathBuf, FakeFiles>,
     hangs: bool,
     hanging: u32,
@@ -132,7 +134,23 @@ impl FakeFiles {
 
     /// The commit that is seen from now on.
     pub fn commit(&self, id: &str) -> &Self {
-        self.0.lock().unwrap().revision = Some(Revision::new(id));
+        let mut files = self.0.lock().unwrap();
+        files.revision = Some(Revision::new(id));
+        let tree = files.files.clone();
+        files.commits.insert(Revision::new(id), tree);
+        drop(files);
+        self
+    }
+
+    /// Loses what was kept of earlier commits.
+    pub fn forget(&self) -> &Self {
+        self.0.lock().unwrap().commits.clear();
+        self
+    }
+
+    /// Changes the file of a credential.
+    pub fn mend(&self) -> &Self {
+        self.0.lock().unwrap().mended.notify_one();
         self
     }
 
@@ -182,13 +200,14 @@ pub struct FakeSource {
     files: FakeFiles,
     hints: mpsc::UnboundedReceiver<Hint>,
     seen: bool,
+    recalled: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 impl FakeSource {
     pub fn new(files: &FakeFiles) -> Self {
         let (send, hints) = mpsc::unbounded_channel();
         files.0.lock().unwrap().hints.push(send);
-        Self { files: files.clone(), hints, seen: false }
+        Self { files: files.clone(), hints, seen: false, recalled: None }
     }
 }
 
@@ -196,6 +215,15 @@ fn stamp(bytes: &[u8]) -> Stamp {
     let mut id = [0; 20];
     id.copy_from_slice(&hash::content(bytes).bytes()[..20]);
     Stamp::Object(id)
+}
+
+fn tree_of(files: &BTreeMap<String, Vec<u8>>) -> Tree {
+    let mut tree = Tree::default();
+    for (path, bytes) in files {
+        let node = Node { kind: NodeKind::Regular, size: bytes.len() as u64, stamp: stamp(bytes) };
+        tree.insert(RelPath::parse(path).unwrap(), node);
+    }
+    tree
 }
 
 impl Source for FakeSource {
@@ -211,11 +239,8 @@ impl Source for FakeSource {
             let message = "the source fails".into();
             return Err(ObserveError { reason, message, stalled: reason == "Denied", source: None });
         }
-        let mut tree = Tree::default();
-        for (path, bytes) in &files.files {
-            let node = Node { kind: NodeKind::Regular, size: bytes.len() as u64, stamp: stamp(bytes) };
-            tree.insert(RelPath::parse(path).unwrap(), node);
-        }
+        let tree = tree_of(&files.files);
+        self.recalled = None;
         let changed = std::mem::take(&mut files.changed);
         let changes = if self.seen {
             Changes::Paths(changed.iter().map(|path| RelPath::parse(path).unwrap()).collect())
@@ -241,7 +266,8 @@ impl Source for FakeSource {
         let mut readings = Vec::new();
         for want in wants {
             let torn = files.torn.remove(want.path.as_str());
-            let found = files.files.get(want.path.as_str()).filter(|_| !torn).cloned();
+            let all = self.recalled.as_ref().unwrap_or(&files.files);
+            let found = all.get(want.path.as_str()).filter(|_| !torn).cloned();
             let content = match &found {
                 None => Err(if torn { ReadRefusal::Moving } else { ReadRefusal::Gone }),
                 Some(bytes) => {
@@ -253,6 +279,23 @@ impl Source for FakeSource {
             readings.push(Reading { path: want.path, content, bytes });
         }
         Ok(readings)
+    }
+
+    async fn recall(&mut self, revision: Revision) -> Result<Observation, ObserveError> {
+        let Some(files) = self.files.0.lock().unwrap().commits.get(&revision).cloned() else {
+            let message = "the commit is not kept here".into();
+            return Err(ObserveError { reason: "CommitGone", message, stalled: false, source: None });
+        };
+        // The next look differs from this one in everything.
+        self.seen = false;
+        let tree = Arc::new(tree_of(&files));
+        self.recalled = Some(files);
+        Ok(Observation { tree, changes: Changes::All, revision: Some(revision), rewritten: false })
+    }
+
+    async fn mended(&mut self) {
+        let mended = Arc::clone(&self.files.0.lock().unwrap().mended);
+        mended.notified().await;
     }
 
     async fn hint(&mut self) -> Hint {
@@ -426,6 +469,15 @@ impl World {
 
     /// The same, where the source is a branch of a repository that is polled this often.
     pub async fn start_git(files: &FakeFiles, poll_interval: Duration) -> Self {
+        Self::start_git_with(files, poll_interval, Rewrite::Follow).await
+    }
+
+    /// The same, where each commit counts as one that rewrites the branch.
+    pub async fn start_guarded(files: &FakeFiles, poll_interval: Duration) -> Self {
+        Self::start_git_with(files, poll_interval, Rewrite::Guard).await
+    }
+
+    async fn start_git_with(files: &FakeFiles, poll_interval: Duration, rewrite: Rewrite) -> Self {
         let store = Store::in_memory().await.unwrap();
         let origin = Origin::Git(GitOrigin {
             url: "https://example.org/r.git".into(),
@@ -433,7 +485,7 @@ impl World {
             path: RelPath::root(),
             poll_interval,
             auth: None,
-            rewrite: Rewrite::Follow,
+            rewrite,
         });
         let spec = SourceSpec { name: source(), origin, allow: Allow::default() };
         store.put_source(&SourceRecord::new(spec, Declared::File)).await.unwrap();

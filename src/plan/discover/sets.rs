@@ -124,7 +124,7 @@ impl Work<'_> {
         let repositories = self.input.repositories;
         if let (Some(source), Some((url, _))) = (&repositories.source, root.repository()) {
             let from = from.as_ref().and_then(RelPath::repository).map(|(url, _)| url);
-            if let Some(problem) = nested::refusal(source, from.as_deref(), &url) {
+            if let Some(problem) = nested::refusal(source, repositories.declared(), from.as_deref(), &url) {
                 return What::Refused(problem);
             }
         }
