@@ -1,6 +1,8 @@
 //! What a git source's units are taken from while its branch cannot be: the commit that was decided last, as it is kept
 //! on this machine. Without it units stay as they are, and say where they come from.
 
+use std::time::Duration;
+
 use crate::act::Target;
 use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::history::TriggerKind;
@@ -33,7 +35,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         &mut self,
         order: &PassOrder,
         looked: Result<Observation, ObserveError>,
-        took: std::time::Duration,
+        took: Duration,
     ) -> Result<Report, Refusal> {
         match looked {
             Ok(observation) => {
@@ -54,7 +56,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                         let revision = kept.revision.clone();
                         match self.pass(order, Some((kept, took))).await {
                             Ok(report) => Back::Done(report, revision),
-                            Err(refusal) => Back::Lost(refusal.message),
+                            Err(refusal) => {
+                                self.mark_left_behind().await;
+                                Back::Lost(refusal.message)
+                            }
                         }
                     }
                     _ => self.fall_back(order).await,
@@ -99,7 +104,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             (Some(decided), Some(source)) => match source.recall(decided.clone()).await {
                 Ok(observation) => {
                     self.recalls = true;
-                    let done = self.pass(order, Some((observation, std::time::Duration::ZERO))).await;
+                    let done = self.pass(order, Some((observation, Duration::ZERO))).await;
                     self.recalls = false;
                     match done {
                         Ok(report) => Back::Done(report, Some(decided)),

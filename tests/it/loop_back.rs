@@ -124,14 +124,18 @@ async fn behind_a_guard_dev_mode_ends_at_the_last_decided_commit() {
     let agreed = Reconcile { allow_rewrite: true, ..Reconcile::default() };
     world.service.reconcile(&all(), agreed).await.unwrap();
     assert_eq!(revision(&world, "a"), Some(Revision::new("c2")));
-    // Also where it ends by itself, and where what was seen of the rewritten branch is all that can be had.
-    world.service.dev_on(&source(), COPY, Some(Duration::from_millis(30))).await.unwrap();
+    // Also where what was seen of the rewritten branch is all that can be had, and where it ends by itself.
+    world.service.dev_on(&source(), COPY, None).await.unwrap();
     files.put("a/task.sh", "echo worse\n").commit("c3");
-    world.service.reconcile(&all(), Reconcile::default()).await.ok();
+    world.service.reconcile(&all(), Reconcile::default()).await.unwrap();
     world.until("c3 is seen", |world| shown(world).revisions.seen == Some(Revision::new("c3"))).await;
     files.fail(Some("Unreachable"));
+    let refusal = world.service.dev_off(&source()).await.unwrap_err();
+    assert_eq!(refusal.message, "the source fails (its units are those of commit c2 again)");
+    assert_eq!(revision(&world, "a"), Some(Revision::new("c2")));
+    world.service.dev_on(&source(), COPY, Some(Duration::from_millis(30))).await.unwrap();
+    world.until("it is over", |world| shown(world).dev.is_none()).await;
     world.until("c2 is back", |world| revision(world, "a") == Some(Revision::new("c2"))).await;
-    assert_eq!(world.live("a").unwrap().revision, Some(Revision::new("c2")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -25,7 +25,7 @@ pub(super) struct Barred {
 
 impl Barred {
     /// The files that the next attempt depends on; `None` where it depends on none. `ssh_dir` holds what ssh needs.
-    pub(super) async fn before(place: &Place, ssh_dir: &std::path::Path, interval: Duration) -> Option<Self> {
+    pub(super) async fn before(place: &Place, ssh_dir: &Path, interval: Duration) -> Option<Self> {
         let mut files = match &place.auth {
             Some(GitAuth::TokenFile(path) | GitAuth::SshKeyFile(path)) => vec![path.clone()],
             Some(GitAuth::TokenEnv(_)) | None => Vec::new(),
@@ -57,11 +57,11 @@ impl Barred {
 /// On a thread of its own: a file may lie on a file system that does not answer.
 async fn stamps(files: &[PathBuf]) -> Option<Vec<Stamp>> {
     let files = files.to_vec();
-    let look = move || files.iter().map(stamp).collect();
+    let look = move || files.iter().map(|file| stamp(file)).collect();
     tokio::task::spawn_blocking(look).await.ok()
 }
 
-fn stamp(path: &PathBuf) -> Stamp {
+fn stamp(path: &Path) -> Stamp {
     let meta = fs::metadata(path).ok().filter(|meta| meta.size() > 0)?;
     Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
 }
