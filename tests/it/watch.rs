@@ -43,6 +43,8 @@ async fn a_suspension_and_its_end_show_in_a_watch() {
         let mut watch = Watch::of(&service, kind).await;
         client.post("/api/v1/suspend", json!({"subject": subject, "reason": "a pause"})).await;
         assert_eq!(watch.row().await["suspended"]["reason"], "a pause");
+        let marked = client.items("/api/v1/units?marked=true").await;
+        assert_eq!(marked.len(), usize::from(kind == "units"), "{marked:?}");
         // A look that found nothing is no row.
         if kind == "sources" {
             client.post("/api/v1/diff", json!({"subject": subject})).await;
