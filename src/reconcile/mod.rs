@@ -14,6 +14,7 @@ pub mod window;
 
 mod command;
 mod dev;
+mod doubt;
 mod nested;
 mod outcome;
 mod pass;
@@ -24,5 +25,6 @@ mod status;
 mod trouble;
 mod units;
 
+pub use pass::{MOST_ROUNDS, file_read};
 pub use source_loop::SourceLoop;
 pub use status::unready;
