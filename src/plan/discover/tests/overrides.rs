@@ -87,10 +87,8 @@ fn what_a_dicode_set_says_never_breaks_a_task_that_cannot_have_it() {
     let text = "  defaults: {env: {TOKEN: default}}\n  entries:\n    t: {ref: {path: t}, overrides: {net: [example.org]}}\n    value: {ref: {path: t}, overrides: {env: [TOKEN=given]}}\n    host: {ref: {path: u}, overrides: {env: [TOKEN]}}\n    u: {ref: {path: u}}\n";
     world.put("taskset.yaml", &set(text).replace("kindling/v1", "dicode/v1")).look(&Changes::All);
     let spec = |key: &str| {
-        world.units()[key]
-            .as_ref()
-            .map(|unit| Arc::clone(&unit.spec))
-            .unwrap_or_else(|why| panic!("{key}: {why}"))
+        let units = world.units();
+        units[key].as_ref().map_or_else(|why| panic!("{key}: {why}"), |unit| Arc::clone(&unit.spec))
     };
     let shown = |key: &str| {
         let spec = spec(key);
