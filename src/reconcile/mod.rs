@@ -14,6 +14,7 @@ pub mod window;
 
 mod command;
 mod dev;
+mod doubt;
 mod fall_back;
 mod nested;
 mod outcome;
@@ -25,5 +26,6 @@ mod status;
 mod trouble;
 mod units;
 
+pub use pass::{MOST_ROUNDS, file_read};
 pub use source_loop::SourceLoop;
 pub use status::unready;

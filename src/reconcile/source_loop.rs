@@ -28,6 +28,7 @@ use crate::record::{SourceRecord, UnitRecord};
 
 use super::core::Core;
 use super::dev::{self, Behind};
+use super::doubt::Doubts;
 use super::fall_back::RESUME;
 use super::message::{Awaited, Look, Message, PassOrder, Refusal, Report};
 use super::nested::{Nested, Seen};
@@ -81,11 +82,8 @@ pub struct SourceLoop<S, T> {
     /// Units that were being written when they were read; `None` for one whose key only its manifest knows.
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
     pub(super) units: Units,
-    /// Units that nothing declares any more although their directory is there, since the last pass that was carried
-    /// out.
-    pub(super) suspects: BTreeSet<Arc<str>>,
-    /// Until when they stay.
-    pub(super) doubted: Option<Instant>,
+    /// Units that nothing declares any more although their directory is there.
+    pub(super) doubts: Doubts,
     /// Names that are refused in no unit.
     pub(super) strays: Vec<Problem>,
     /// The generations of units that are gone; one that comes back goes on from there.
@@ -171,8 +169,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             undecided: BTreeSet::new(),
             unread: BTreeSet::new(),
             units,
-            suspects: BTreeSet::new(),
-            doubted: None,
+            doubts: Doubts::default(),
             strays: Vec::new(),
             gone,
             look_failed: false,

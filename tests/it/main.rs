@@ -19,6 +19,7 @@ mod loop_pass;
 mod loop_trust;
 mod migrations;
 mod process;
+mod reference_defects;
 mod reload;
 mod repo;
 mod service;
