@@ -94,9 +94,8 @@ fn live(kind: &str, remote: impl Fn(&Repo) -> (String, Option<HttpRemote>)) {
         repo.write(&format!("{}/task.sh", path_of(task)), &format!("echo {task} {round}\n"));
         let commit = repo.commit(&format!("round {round}"));
         repo.push();
-        let body = format!(
-            r#"{{"ref":"refs/heads/main","after":"{commit}","repository":{{"clone_url":"{url}"}}}}"#
-        );
+        let body =
+            format!(r#"{{"ref":"refs/heads/main","after":"{commit}","repository":{{"clone_url":"{url}"}}}}"#);
         std::thread::park_timeout(Duration::from_millis(40 + (round as u64 * 7) % 40));
         let mut stream = connect(service.address());
         let began = Instant::now();
@@ -123,9 +122,8 @@ fn answers() {
     );
     let service = Service::start(dir.path(), &source);
     service.wait_for_units(0);
-    let head = format!(
-        r#"{{"ref":"refs/heads/main","repository":{{"clone_url":"{url}"}},"commits":[{{"message":""#
-    );
+    let head =
+        format!(r#"{{"ref":"refs/heads/main","repository":{{"clone_url":"{url}"}},"commits":[{{"message":""#);
     let body = format!("{head}{}\"}}]}}", "x".repeat(BODY.saturating_sub(head.len() + 5)));
     let right = sign(&body);
     for (what, signature, expected) in

@@ -60,6 +60,8 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 const CLONE_TIMEOUT: Duration = Duration::from_mins(15);
 /// Time between two sweeps of what is no longer kept.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+/// Time between two looks whether each source has said what it follows.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A content that nothing refers to stays this long: a pass may be about to.
 const SWEEP_GRACE: Duration = Duration::from_hours(1);
 
@@ -132,7 +134,8 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let follow = reload::Reload::new(&parts.settings, service.clone(), shared);
     let (signals, closing) = (lifecycle.clone(), lifecycle.soft().clone());
     lifecycle.spawn_long("configuration", async move { follow.follow(&signals, &closing).await });
-    lifecycle.spawn_long("sweep", sweep(parts.sweeper(), lifecycle.soft().clone()));
+    lifecycle
+        .spawn_long("sweep", sweep(parts.sweeper(), service.core().board.clone(), lifecycle.soft().clone()));
     let address =
         listener.local_addr().map_err(|source| AppError::System { what: "tell the address", source })?;
     dir.announce(&address.to_string())?;
@@ -419,7 +422,9 @@ impl Parts {
         let rest = known.into_iter().filter(|record| !configured.contains(&record.spec.name));
         let (gone, added): (Vec<_>, Vec<_>) = rest.partition(|record| record.declared == Declared::File);
         records.extend(added);
-        keep_repositories(self.stores.clone(), &records).await;
+        if records.is_empty() {
+            keep_repositories(self.stores.clone(), &records).await;
+        }
         for recorded in service.recorded(records).await? {
             service.start_source(recorded);
         }
@@ -460,24 +465,41 @@ async fn keep_repositories(stores: Stores, sources: &[SourceRecord]) {
 }
 
 /// Forgets what is no longer kept, now and then, until `closing`.
-async fn sweep(sweeper: Sweeper, closing: CancellationToken) {
+async fn sweep(sweeper: Sweeper, board: Board, closing: CancellationToken) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
+    let mut looks = tokio::time::interval(LOOK_AGAIN);
+    let mut owes_repositories = true;
     loop {
-        tokio::select! {
+        let swept = tokio::select! {
             () = closing.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        if let Err(error) = sweeper.run().await {
+            _ = ticks.tick() => {
+                owes_repositories = true;
+                sweeper.run().await
+            }
+            // A source's sets lead to repositories that nobody knows of before they were read.
+            _ = looks.tick(), if owes_repositories => match board.is_all_read() {
+                false => Ok(()),
+                true => {
+                    owes_repositories = false;
+                    sweeper.keep_repositories().await
+                }
+            },
+        };
+        if let Err(error) = swept {
             tracing::warn!("cannot forget what is no longer kept: {}", chain(&error));
         }
     }
 }
 
 impl Sweeper {
+    async fn keep_repositories(&self) -> Result<(), StoreError> {
+        keep_repositories(self.stores.clone(), &self.store.sources().await?).await;
+        Ok(())
+    }
+
     async fn run(&self) -> Result<(), StoreError> {
         let pruned = self.store.prune(&Retention::default(), Timestamp(self.clock.now_ms())).await?;
         tracing::debug!("forgot {} rows of history and {} runs", pruned.history, pruned.runs);
-        keep_repositories(self.stores.clone(), &self.store.sources().await?).await;
         let contents = self.store.referenced_contents().await?;
         let kept = self.store.kept_versions().await?;
         if let Err(error) = self.folders.prune(&kept).await {

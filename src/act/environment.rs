@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 use super::Launch;
 use super::places::Places;
-use crate::model::spec::TaskSpec;
+use crate::model::spec::{Param, TaskSpec};
 use crate::plan::trust::INHERITED;
 
 /// The variable that names the run of a process.
@@ -48,7 +48,7 @@ pub(crate) fn of_run(
     let own =
         [(RUN, launch.run.to_string()), (TASK, launch.version.unit.to_string()), (MARK, mark.to_owned())];
     let given = spec.env.iter().map(|(name, value)| (name.clone(), expand(value)));
-    let params = launch.params.iter().map(|(name, value)| (variable_of_param(name), value.text()));
+    let params = launch.params.iter().map(|(name, value)| (Param::variable(name), value.text()));
     let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
     for (name, value) in given.chain(params).chain(own) {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
@@ -64,13 +64,8 @@ pub(crate) fn search_path(spec: &TaskSpec) -> OsString {
     spec.env.get("PATH").map_or_else(own_path, OsString::from)
 }
 
-fn own_path() -> OsString {
+pub(super) fn own_path() -> OsString {
     env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into())
-}
-
-fn variable_of_param(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    format!("PARAM_{}", name.chars().map(plain).collect::<String>())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::Access;
 
-use super::environment::search_path;
+use super::environment::{own_path, search_path};
 use crate::model::problem::{Problem, Reason};
 use crate::model::spec::{Runtime, TaskSpec};
 use crate::support::text::printable;
@@ -93,6 +93,12 @@ impl Interpreters {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key, look);
         found
     }
+}
+
+/// The program of this name on the service's own `PATH`.
+#[must_use]
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    search_in(program, &own_path())
 }
 
 /// Where a program is looked for.

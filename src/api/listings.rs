@@ -28,6 +28,13 @@ pub(super) struct Named {
     name: Option<String>,
 }
 
+#[derive(Deserialize)]
+pub(super) struct NamedUnits {
+    name: Option<String>,
+    #[serde(default)]
+    marked: bool,
+}
+
 pub(super) async fn ready<T: Target>(AxumState(api): State<T>) -> Response {
     match api.service.not_ready().await {
         None => "ok\n".into_response(),
@@ -87,10 +94,10 @@ pub(super) async fn sources<T: Target>(
 
 pub(super) async fn units<T: Target>(
     AxumState(api): State<T>,
-    Params(named): Params<Named>,
+    Params(named): Params<NamedUnits>,
 ) -> Result<Json<Items<UnitView>>, Failure> {
     let board = &api.service.core().board;
-    let units = match &named.name {
+    let mut units = match &named.name {
         Some(name) => board.matching(name),
         None => board.units(),
     };
@@ -99,8 +106,16 @@ pub(super) async fn units<T: Target>(
             let message = format!("there is no unit {}", name.escape_debug());
             Err(Failure::not_found(message).hint("kindling get units"))
         }
-        _ => Ok(Json(Items { items: units.iter().map(|unit| unit_view(board, unit)).collect() })),
+        _ => {
+            units.retain(|unit| !named.marked || is_marked(unit));
+            Ok(Json(Items { items: units.iter().map(|unit| unit_view(board, unit)).collect() }))
+        }
     }
+}
+
+/// Whether a person stopped a unit, or something in its manifest has no effect: easily forgotten where it is ready.
+fn is_marked(unit: &UnitRecord) -> bool {
+    unit.suspended.is_some() || unit.hold.is_some() || !unit.warnings.is_empty()
 }
 
 /// A unit, with what is so of its source.

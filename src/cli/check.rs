@@ -7,11 +7,12 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 use serde::Serialize;
 
-use crate::act::interpreter::Interpreters;
+use crate::act::interpreter::{Interpreters, on_path};
 use crate::act::probe;
 use crate::api::exit;
 use crate::api::wire::StatusView;
 use crate::app::{DATABASE_FILE, TOKEN_FILE};
+use crate::config::remote::{Reach, reach};
 use crate::config::{self, Role, Settings};
 use crate::model::source::{Origin, SourceSpec};
 use crate::model::spec::TaskSpec;
@@ -220,6 +221,7 @@ async fn sources(settings: &Settings, findings: &mut Findings) {
         }
     }
     git(settings, findings).await;
+    ssh(settings, findings);
     watches(directories, findings);
     trust(&settings.sources, findings);
 }
@@ -231,7 +233,8 @@ async fn local(source: &SourceSpec, settings: &Settings, findings: &mut Findings
         Ok(looked) => {
             let broken = looked.catalog.iter().filter(|(_, entry)| entry.state.is_err()).count();
             let (all, broken) = (looked.catalog.len(), broken + looked.catalog.homeless_problems().count());
-            let message = format!("{}: {}", local.path.display(), count(all, "unit"));
+            let elsewhere = looked.elsewhere().map(|told| format!("; {told}")).unwrap_or_default();
+            let message = format!("{}: {}{elsewhere}", local.path.display(), count(all, "unit"));
             if broken > 0 {
                 let path = shell_word(&local.path.display().to_string());
                 findings.warn(
@@ -277,6 +280,26 @@ async fn git(settings: &Settings, findings: &mut Findings) {
         }
         (Err(why), None) => {
             findings.ok("git", format!("{why}; only repositories of this machine would need it"));
+        }
+    }
+}
+
+/// ssh is needed where a repository is reached over it.
+fn ssh(settings: &Settings, findings: &mut Findings) {
+    let over_ssh = |source: &&SourceSpec| match &source.origin {
+        Origin::Git(git) => reach(&git.url) == Ok(Reach::Ssh),
+        Origin::Local(_) => false,
+    };
+    let Some(source) = settings.sources.iter().find(over_ssh) else { return };
+    match on_path("ssh") {
+        Some(path) => findings.ok("ssh", format!("{}, for source {}", path.display(), source.name)),
+        None => {
+            let message = format!("ssh is not on PATH; source {} is fetched with it", source.name);
+            findings.fail(
+                "ssh",
+                message,
+                "install OpenSSH's client; on Debian: sudo apt install openssh-client",
+            );
         }
     }
 }

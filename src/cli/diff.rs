@@ -28,7 +28,10 @@ pub async fn diff(args: &Args, context: &mut Context) -> Ended {
     let asked = async { context.client()?.post::<ReportView>(&["diff"], &request).await }.await;
     let mut planned = match (asked, &args.source, &args.local) {
         (Err(error), Some(source), Some(path)) if error.is_not_reached() => {
-            preview::preview(context, source, &context.absolute(path), error).await?
+            let (planned, not_seen) =
+                preview::preview(context, source, &context.absolute(path), error).await?;
+            not_seen.iter().for_each(|told| context.output.note(told));
+            planned
         }
         (asked, ..) => asked?,
     };

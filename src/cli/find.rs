@@ -225,7 +225,7 @@ fn text_of(env: Env<'_>, name: &str) -> Option<String> {
 /// The text of a file of one line; `None` if it cannot be read, is empty or too large.
 fn small_file(file: &Path) -> Option<String> {
     let mut text = String::new();
-    let read = std::fs::File::open(file).ok()?.take(MAX_BYTES + 1).read_to_string(&mut text).ok()?;
+    let read = crate::support::file::open(file).ok()?.take(MAX_BYTES + 1).read_to_string(&mut text).ok()?;
     let text = text.trim();
     (read as u64 <= MAX_BYTES && !text.is_empty()).then(|| text.to_owned())
 }

@@ -1,6 +1,7 @@
 //! `kindling get`.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::de::DeserializeOwned;
@@ -9,11 +10,16 @@ use crate::api::wire::{DeliveryView, EventView, Items, RunView, SourceView, Unit
 use crate::api::{code, exit};
 
 use super::Context;
-use super::client::{Client, Stream};
+use super::client::Client;
 use super::error::{CliError, Ended};
 use super::output::{Format, Output, Row};
 use super::table::Table;
 use super::values;
+
+/// What no event tells, such as a suspension, is looked for when none came for this long.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Such a look may take this part of the time, whatever the length of the listing.
+const SHARE: u32 = 20;
 
 /// List sources, units, runs or deliveries of webhooks
 #[derive(Debug, clap::Args)]
@@ -69,6 +75,8 @@ pub async fn get(args: &Args, context: &mut Context) -> Ended {
 /// A kind of thing that can be listed.
 trait Listed: Row + DeserializeOwned {
     const NONE: &'static str;
+    /// Whether there is an event for every change.
+    const EVENTS_TELL_ALL: bool = false;
 
     async fn all(args: &Args, client: &Client) -> Result<Vec<Self>, CliError>;
 
@@ -125,6 +133,7 @@ impl Listed for UnitView {
 
 impl Listed for RunView {
     const NONE: &'static str = "no runs";
+    const EVENTS_TELL_ALL: bool = true;
 
     async fn all(args: &Args, client: &Client) -> Result<Vec<Self>, CliError> {
         let limit = args.limit.map(|limit| limit.to_string());
@@ -199,12 +208,24 @@ async fn list<R: Listed>(args: &Args, client: &Client, output: &mut Output) -> E
         return Ok(exit::DONE);
     };
     let mut watch = Watch::new(output, &rows)?;
-    while let Some(event) = next(&mut events, output).await? {
-        for row in R::changed(args, client, &event).await?.into_iter().rev() {
-            watch.show(output, &row)?;
-        }
-        if let Some(id) = R::gone(&event) {
-            watch.show_gone(output, id)?;
+    let mut due = Instant::now() + LOOK_AGAIN;
+    loop {
+        output.flush()?;
+        let is_due = !R::EVENTS_TELL_ALL && due <= Instant::now();
+        if is_due {
+            let began = Instant::now();
+            for row in or_gone(R::all(args, client).await)?.into_iter().rev() {
+                watch.show(output, &row)?;
+            }
+            due = Instant::now() + LOOK_AGAIN.max(began.elapsed() * SHARE);
+        } else if let Some(event) = before(due, events.next()).await {
+            let Some(event) = event? else { break };
+            for row in R::changed(args, client, &event).await?.into_iter().rev() {
+                watch.show(output, &row)?;
+            }
+            if let Some(id) = R::gone(&event) {
+                watch.show_gone(output, id)?;
+            }
         }
         if output.is_closed() {
             return Ok(exit::DONE);
@@ -213,9 +234,9 @@ async fn list<R: Listed>(args: &Args, client: &Client, output: &mut Output) -> E
     Err(CliError::outside("the service ended the stream of events"))
 }
 
-async fn next(events: &mut Stream<EventView>, output: &mut Output) -> Result<Option<EventView>, CliError> {
-    output.flush()?;
-    events.next().await
+/// What comes before `due`; what is dropped here must be cancel safe.
+async fn before<T>(due: Instant, coming: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(due.into(), coming).await.ok()
 }
 
 /// What was printed last of each row.
@@ -279,9 +300,14 @@ impl Watch {
     }
 }
 
+/// What makes a row worth printing again: all of it but what every look at a source changes.
 fn content(row: &impl Row) -> Result<serde_json::Value, CliError> {
-    serde_json::to_value(row)
-        .map_err(|error| CliError::bug(format!("a row cannot be written as JSON: {error}")))
+    let mut content = serde_json::to_value(row)
+        .map_err(|error| CliError::bug(format!("a row cannot be written as JSON: {error}")))?;
+    if let Some(fields) = content.as_object_mut() {
+        fields.retain(|name, _| !matches!(name.as_str(), "passes" | "lastFetchAt"));
+    }
+    Ok(content)
 }
 
 #[cfg(test)]

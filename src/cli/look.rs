@@ -5,20 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::limits::Limits;
-use crate::model::problem::{Problem, Reason};
+use crate::model::problem::Problem;
 use crate::model::tree::{Changes, Tree};
 use crate::observe::local::{LocalOptions, LocalSource};
-use crate::observe::{Ask, ObserveError, ReadRefusal, Reading, Source, Want};
+use crate::observe::{Ask, ObserveError, Source, Want};
 use crate::plan::catalog::Catalog;
-use crate::plan::discover::{self, FileRead, Input, Reads};
+use crate::plan::discover::{self, Input, Reads};
 use crate::plan::exclude::NEVER;
 use crate::plan::nested::Repositories;
 use crate::plan::stray;
+use crate::reconcile::{MOST_ROUNDS, file_read};
 
 use super::error::CliError;
-
-/// Rounds of discovery before it is given up (DESIGN 2).
-const MOST_ROUNDS: usize = 16;
 
 /// Times that a directory is looked at anew because it changed meanwhile.
 const MOST_LOOKS: usize = 3;
@@ -31,6 +29,25 @@ pub struct Looked {
     pub strays: Vec<Problem>,
     /// How many directories would be watched.
     pub directories: usize,
+}
+
+impl Looked {
+    /// What is not known although a set speaks of it, in words; `None` where there is nothing.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<String> {
+        told_of(self.catalog.elsewhere())
+    }
+}
+
+/// Says that so many entries lead to other repositories, which only the service fetches.
+#[must_use]
+pub fn told_of(elsewhere: usize) -> Option<String> {
+    let (entries, lead) = match elsewhere {
+        0 => return None,
+        1 => ("1 entry".to_owned(), "leads to another repository, which was"),
+        many => (format!("{many} entries"), "lead to other repositories, which were"),
+    };
+    Some(format!("{entries} {lead} not looked at"))
 }
 
 /// Looks at a directory. `skip` is never entered: the data directory. `dev`: as in dev mode, where references of sets
@@ -91,17 +108,6 @@ fn unobserved(error: &ObserveError) -> CliError {
     match error.reason {
         "RootMissing" | "RootNotADirectory" => CliError::usage(error.to_string()),
         _ => CliError::outside(error.to_string()).because_of(error),
-    }
-}
-
-fn file_read(reading: Reading) -> FileRead {
-    match reading.content {
-        Ok(content) => FileRead::Read(content, reading.bytes),
-        Err(ReadRefusal::Gone | ReadRefusal::Moving) => FileRead::Later,
-        Err(refusal @ ReadRefusal::TooLarge { .. }) => {
-            FileRead::Refused(Reason::LimitExceeded, refusal.to_string())
-        }
-        Err(refusal @ ReadRefusal::Failed(_)) => FileRead::Refused(Reason::Unreadable, refusal.to_string()),
     }
 }
 

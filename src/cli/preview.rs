@@ -32,13 +32,14 @@ struct Recorded {
     gone: HashMap<Arc<str>, Generation>,
 }
 
-/// What a pass would do if the tree of `source` were taken from `path`. `not_reached` is why no service was asked.
+/// What a pass would do if the tree of `source` were taken from `path`, and what was not looked at, in words.
+/// `not_reached` is why no service was asked.
 pub(super) async fn preview(
     context: &Context,
     source: &str,
     path: &Path,
     not_reached: CliError,
-) -> Result<ReportView, CliError> {
+) -> Result<(ReportView, Option<String>), CliError> {
     let settings = context.settings(Role::Client)?;
     let name = SourceName::new(source).map_err(|_| unknown(source))?;
     let Some(recorded) = read(&settings, &name).await? else { return Err(not_reached) };
@@ -46,7 +47,7 @@ pub(super) async fn preview(
         return Err(unknown(source));
     }
     let looked = look::look(path, std::slice::from_ref(&settings.data_dir), &settings.limits, true).await?;
-    Ok(ReportView::from(&compare(&name, &looked.catalog, &recorded)))
+    Ok((ReportView::from(&compare(&name, &looked.catalog, &recorded)), looked.elsewhere()))
 }
 
 fn unknown(source: &str) -> CliError {
@@ -67,6 +68,8 @@ fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Repor
                 continue;
             }
             Some(Entry { state: Ok(resolved), .. }) => Some(resolved),
+            // Below a set that cannot be read, and in other repositories, nobody knows.
+            None if catalog.is_kept(&key) => continue,
             None => None,
         };
         let known = recorded.units.get(&key);

@@ -125,14 +125,14 @@ async fn dev(args: Dev, context: &mut Context) -> Ended {
     if disable {
         let client = context.client()?;
         let done: ReportView = client.delete(&["sources", &name, "dev"]).await?;
-        report::print(&mut context.output, &done, "dev mode is off, and no unit differs")?;
+        report::print(&mut context.output, &done, switched("dev mode is off", &done).as_str())?;
         return Ok(exit::DONE);
     }
     if let Some(path) = local_path {
         let request = DevRequest { path: context.directory(&path)?, length };
         let client = context.client()?;
         let done: ReportView = client.put(&["sources", &name, "dev"], &request).await?;
-        report::print(&mut context.output, &done, "dev mode is on, and no unit differs")?;
+        report::print(&mut context.output, &done, switched("dev mode is on", &done).as_str())?;
         return Ok(exit::DONE);
     }
     let client = context.client()?;
@@ -145,6 +145,15 @@ async fn dev(args: Dev, context: &mut Context) -> Ended {
         _ => context.output.listing(&found.items, "no sources")?,
     }
     Ok(exit::DONE)
+}
+
+/// What is said of a switch without a step. Where something is not ready, nobody knows that no unit differs.
+fn switched(so: &str, done: &ReportView) -> String {
+    if done.unready.is_empty() && done.problems.is_empty() {
+        format!("{so}, and no unit differs")
+    } else {
+        so.into()
+    }
 }
 
 fn new_source(add: Add, context: &Context) -> Result<NewSource, CliError> {

@@ -31,7 +31,7 @@ pub async fn status(_: &Args, context: &mut Context) -> Ended {
             }
         }
         Format::Table | Format::Wide => {
-            let units: Items<UnitView> = client.get(&["units"], &[]).await?;
+            let units: Items<UnitView> = client.get(&["units"], &[("marked", Some("true"))]).await?;
             screen(output, &status, &units.items, client.address())?;
         }
     }

@@ -13,7 +13,7 @@ use crate::plan::discover::{SET_MANIFEST, TASK_MANIFEST};
 use crate::support::text::printable;
 
 use super::error::{CliError, Ended};
-use super::look::look;
+use super::look::{look, told_of};
 use super::output::{Format, Output};
 use super::{Context, report, values};
 
@@ -46,6 +46,7 @@ struct Found {
 pub async fn validate(args: &Args, context: &mut Context) -> Ended {
     let plan = plan(args, context)?;
     let (mut found, mut warnings, mut units, mut roots) = (Vec::new(), Vec::new(), 0, Vec::new());
+    let mut elsewhere = 0;
     let mut failed: Option<CliError> = None;
     for root in plan.roots {
         let looked = match look(&root, &plan.skip, &plan.limits, false).await {
@@ -59,15 +60,19 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
             }
         };
         units += looked.catalog.len();
+        elsewhere += looked.catalog.elsewhere();
         let broken = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().err());
         let homeless = looked.catalog.homeless_problems();
         found.extend(in_order(&root, broken.flatten().chain(homeless).chain(&looked.strays)));
         warnings.extend(in_order(&root, looked.catalog.warnings()));
         roots.push(root);
     }
-    print(&mut context.output, &context.here, &found, &warnings)?;
+    print(&mut context.output, &context.here, (&found, &warnings, elsewhere))?;
     if !roots.is_empty() {
         tell_sum(&mut context.output, units, (found.len(), warnings.len()), &roots);
+        if let Some(told) = told_of(elsewhere).filter(|_| !context.output.format.is_data()) {
+            context.output.note(&told);
+        }
     }
     match failed {
         Some(error) => Err(error),
@@ -140,12 +145,17 @@ fn view(found: &Found, here: &Path) -> ProblemView {
     }
 }
 
-fn print(output: &mut Output, here: &Path, found: &[Found], warnings: &[Found]) -> Result<(), CliError> {
+fn print(
+    output: &mut Output,
+    here: &Path,
+    (found, warnings, elsewhere): (&[Found], &[Found], usize),
+) -> Result<(), CliError> {
     let views = found.iter().map(|found| view(found, here));
     match output.format {
         Format::Json | Format::Yaml => output.value(&Checked {
             items: views.collect(),
             warnings: warnings.iter().map(|found| view(found, here)).collect(),
+            elsewhere,
         }),
         Format::Name => {
             for view in views {
@@ -178,6 +188,8 @@ fn print(output: &mut Output, here: &Path, found: &[Found], warnings: &[Found]) 
 struct Checked {
     items: Vec<ProblemView>,
     warnings: Vec<ProblemView>,
+    /// Entries that lead to other repositories, which were not looked at.
+    elsewhere: usize,
 }
 
 fn tell_sum(output: &mut Output, units: usize, (problems, warnings): (usize, usize), roots: &[PathBuf]) {

@@ -118,7 +118,7 @@ pub fn parse(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Setti
 /// The file's bytes: at most one more than `limit`, so that the caller sees that it is too large.
 fn read_bounded(file: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(file)?.take(limit + 1).read_to_end(&mut bytes)?;
+    crate::support::file::open(file)?.take(limit + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -417,3 +417,17 @@ fn settings_print_no_secret() {
     let settings = read("server: {token_env: KINDLING_TOKEN}").unwrap();
     assert!(!format!("{settings:?}").contains("0123456789abcdef"));
 }
+
+#[test]
+fn a_pipe_is_no_file_and_is_not_waited_for() {
+    use rustix::fs::{CWD, FileType, mknodat};
+    let dir = tempfile::tempdir().unwrap();
+    let (file, token) = (dir.path().join("kindling.yaml"), dir.path().join("token"));
+    for path in [&file, &token] {
+        mknodat(CWD, path, FileType::Fifo, 0o600.into(), 0).unwrap();
+    }
+    let errors = load(&file, &env, Role::Service).unwrap_err();
+    assert!(errors[0].message.ends_with("cannot be read: it is not a regular file"), "{}", errors[0]);
+    let errors = parse(&file, b"server: {token_file: token}", &env, Role::Service).unwrap_err();
+    assert!(errors[0].message.contains("it is not a regular file"), "{}", errors[0]);
+}

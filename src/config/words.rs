@@ -8,6 +8,9 @@ const MAX_QUOTED: usize = 40;
 /// Lists of known words longer than this are left out where a near one was found.
 const SHORT_LIST: usize = 13;
 
+/// Lists of known words longer than this are left out in any case.
+const LONG_LIST: usize = 40;
+
 /// A name or a word of a closed list from a file, in backticks: control characters escaped, bounded in length.
 #[must_use]
 pub fn quoted(word: &str) -> String {
@@ -34,7 +37,8 @@ pub fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     if let Some(near) = near {
         message.push_str(&format!("; did you mean `{near}`?"));
     }
-    if !known.is_empty() && (near.is_none() || known.len() <= SHORT_LIST) {
+    let most = if near.is_some() { SHORT_LIST } else { LONG_LIST };
+    if (1..=most).contains(&known.len()) {
         message.push_str(if near.is_some() { " known: " } else { "; known: " });
         message.push_str(&known.join(", "));
     }

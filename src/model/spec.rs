@@ -186,10 +186,12 @@ pub struct Param {
 }
 
 impl Param {
-    /// The variable that hands the parameter `name` to a program: `PARAM_` and the name in upper case, `-` as `_`.
+    /// The variable that hands the parameter `name` to a program: `PARAM_` and the name in upper case, `_` for all but
+    /// letters and digits.
     #[must_use]
     pub fn variable(name: &str) -> String {
-        format!("PARAM_{}", name.to_ascii_uppercase().replace('-', "_"))
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+        format!("PARAM_{}", name.chars().map(plain).collect::<String>())
     }
 }
 

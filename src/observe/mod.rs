@@ -98,6 +98,22 @@ pub trait Source: Send + 'static {
         deployed: Option<Revision>,
     ) -> impl Future<Output = Result<Observation, ObserveError>> + Send;
 
+    /// The tree at a commit that was observed before, as far as it is kept on this machine: nobody else is asked. It
+    /// counts as the tree that was observed last.
+    fn recall(
+        &mut self,
+        revision: Revision,
+    ) -> impl Future<Output = Result<Observation, ObserveError>> + Send {
+        let message = format!("commit {} is not kept here", revision.short());
+        std::future::ready(Err(ObserveError { reason: "CommitGone", message, stalled: false, source: None }))
+    }
+
+    /// Waits until a file is another one without which trying again is useless, such as a credential's; for ever where
+    /// the last observation did not end so. Cancel safe.
+    fn mended(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Reads files of the tree that was observed last; answers in the order of `wants`. Every content that is read
     /// goes to `sink` first; a sink that fails fails the call.
     fn read(
@@ -144,6 +160,20 @@ impl Source for AnySource {
         match self {
             Self::Git(source) => source.observe(ask, deployed).await,
             Self::Local(source) => source.observe(ask, deployed).await,
+        }
+    }
+
+    async fn recall(&mut self, revision: Revision) -> Result<Observation, ObserveError> {
+        match self {
+            Self::Git(source) => source.recall(revision).await,
+            Self::Local(source) => source.recall(revision).await,
+        }
+    }
+
+    async fn mended(&mut self) {
+        match self {
+            Self::Git(source) => source.mended().await,
+            Self::Local(source) => source.mended().await,
         }
     }
 

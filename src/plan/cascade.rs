@@ -4,6 +4,7 @@
 //! out is read and checked like any manifest.
 
 mod env;
+mod misfit;
 
 pub(super) use self::env::item_name;
 
@@ -13,6 +14,7 @@ use crate::config::node::{Entry, Node, Value};
 use crate::model::path::RelPath;
 use crate::model::problem::{Position, Problem};
 
+use self::misfit::Misfits;
 use super::taskset::Dialect;
 use super::trace::Trace;
 
@@ -91,9 +93,19 @@ impl Parts {
     }
 }
 
+/// What came out of a merge.
+pub struct Merged {
+    /// The document; the place of each value is one of [`Parts`].
+    pub document: Node,
+    /// The files that its values stand in.
+    pub parts: Parts,
+    /// What a layer says to no effect, in places of `parts`.
+    pub warnings: Vec<Problem>,
+}
+
 /// Merges layers, the lowest first, into a manifest that `file` holds.
 #[must_use]
-pub fn merge(base: Node, file: &RelPath, layers: &[Layer<'_>]) -> (Node, Parts) {
+pub fn merge(base: Node, file: &RelPath, layers: &[Layer<'_>]) -> Merged {
     merge_traced(base, file, layers, &mut None)
 }
 
@@ -103,21 +115,30 @@ pub(super) fn merge_traced(
     file: &RelPath,
     layers: &[Layer<'_>],
     trace: &mut Option<Trace>,
-) -> (Node, Parts) {
+) -> Merged {
     let mut parts = Parts::of(file.clone());
     let dialect = Dialect::of(&base);
     let mut document = base;
-    let Value::Map(fields) = &mut document.value else { return (document, parts) };
+    let Value::Map(fields) = &mut document.value else {
+        return Merged { document, parts, warnings: Vec::new() };
+    };
+    let mut misfits = Misfits::default();
     for layer in layers {
         let node = layer.node.clone().in_part(parts.number(layer.file));
         let Value::Map(mut patch) = node.value else { continue };
         patch.retain(|entry| entry.name != "enabled");
-        let variables = env::take(&mut patch, layer.dialect, dialect, node.at);
+        let mut variables = env::take(&mut patch, layer.dialect, dialect, node.at);
         let mut merge = Merge { kind: layer.kind, trace: trace.as_mut(), path: Vec::new() };
+        if (layer.dialect, dialect) == (Dialect::Dicode, Dialect::Kindling) {
+            merge.settle_variables(fields, &mut patch, &mut variables);
+            misfits.note_confining(&patch);
+        }
+        misfits.note_limit(layer.kind, &patch);
         merge.map(fields, patch);
         merge.variables(fields, variables, node.at);
     }
-    (document, parts)
+    let warnings = misfits.take_out(fields, trace);
+    Merged { document, parts, warnings }
 }
 
 /// One layer on its way into a document.
@@ -274,30 +295,6 @@ impl Merge<'_> {
             }
             self.inner(&entry.name, &mut fields, patch);
             *known = Value::Map(fields);
-        }
-    }
-
-    /// Variables that are a list by name in the document, below `permissions.env`.
-    fn variables(&mut self, fields: &mut Vec<Entry>, variables: Vec<env::Variable>, at: Position) {
-        if variables.is_empty() {
-            return;
-        }
-        let permissions = below(fields, "permissions", at, || Value::Map(Vec::new()));
-        let Value::Map(permissions) = &mut permissions.value else { return };
-        let list = below(permissions, "env", at, || Value::List(Vec::new()));
-        let path = ["permissions".to_owned(), "env".to_owned()];
-        for variable in variables {
-            let changed = env::merge(list, &variable, self.kind);
-            let entry = Entry {
-                name: variable.name,
-                at: variable.at,
-                node: variable.item.unwrap_or_else(|| Node::made(variable.at, Value::Null)),
-            };
-            match &mut self.trace {
-                Some(trace) if changed && is_set(&entry) => trace.set(&path, &entry),
-                Some(trace) if changed => trace.clear(&path, &entry),
-                _ => {}
-            }
         }
     }
 }

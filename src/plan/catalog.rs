@@ -89,12 +89,17 @@ pub(super) struct SetState {
     pub defaults: Option<Arc<Node>>,
     /// The keys of its entries, in their order.
     pub children: Arc<[Arc<str>]>,
+    /// Whether the last line of its manifest has its end.
+    pub ends_whole: bool,
     /// What is wrong with it and is no unit's problem.
     pub problems: Vec<Problem>,
     /// What is left out of it.
     pub warnings: Vec<Problem>,
     /// What is declared below it cannot be told at the moment: units that were there before stay.
     pub kept: bool,
+    /// Nothing at all changes below it: overrides of it name entries that it does not have, and what was meant by them
+    /// cannot be told.
+    pub frozen: bool,
 }
 
 /// The manifest at the source's own path.
@@ -125,6 +130,27 @@ impl Found {
     /// The keys of units that were looked at.
     pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
         self.units.keys()
+    }
+
+    /// Units that `catalog` knows and that are gone now.
+    pub fn gone<'a>(&'a self, catalog: &'a Catalog) -> impl Iterator<Item = (&'a Arc<str>, &'a Entry)> {
+        let gone = self.units.iter().filter(|(_, entry)| entry.is_none());
+        gone.filter_map(|(key, _)| catalog.units.get_key_value(key))
+    }
+
+    /// Sets that were read again, with whether their manifests ended with a whole line before, and whether they do now.
+    pub fn reread<'a>(&'a self, catalog: &'a Catalog) -> impl Iterator<Item = (&'a Arc<str>, bool, bool)> {
+        self.sets.iter().filter_map(|(key, set)| {
+            let (before, now) = (catalog.sets.get(key)?, set.as_ref()?);
+            Some((key, before.ends_whole, now.ends_whole))
+        })
+    }
+
+    /// The topmost set above the unit `key`, as `catalog` has it, that was read again.
+    #[must_use]
+    pub fn reread_above<'a>(&self, catalog: &'a Catalog, key: &str) -> Option<&'a Arc<str>> {
+        let is_reread = |set: &&Arc<str>| matches!(self.sets.get(&***set), Some(Some(_)));
+        sets_above(catalog, key).into_iter().rev().find(is_reread)
     }
 
     /// Keys of sets of which `catalog` could not tell what is below them, and now it can be told.
@@ -189,6 +215,16 @@ impl Catalog {
         // Their paths come before all others but the root.
         let others = self.users.iter().skip_while(|(place, _)| place.is_root());
         others.map_while(|(place, _)| place.mount_point()).collect()
+    }
+
+    /// How many entries lead to other repositories.
+    #[must_use]
+    pub fn elsewhere(&self) -> usize {
+        let leads_away = |(key, declared): &(&Arc<str>, &Declared)| {
+            declared.dir().is_some_and(|dir| dir.mount_point().is_some())
+                && is_enabled(declared, &layers(self, key))
+        };
+        self.declared.iter().filter(leads_away).count()
     }
 
     /// Problems that belong to no unit.
@@ -328,6 +364,11 @@ impl Known for Catalog {
 pub(super) fn is_kept(known: &impl Known, key: &str) -> bool {
     let kept = |key: &str| known.set(key).is_some_and(|set| set.kept);
     kept("") || kept(key) || key.match_indices('/').any(|(at, _)| kept(&key[..at]))
+}
+
+/// Whether nothing about `key` may change: a set above it is frozen.
+pub(super) fn is_frozen(known: &impl Known, key: &str) -> bool {
+    sets_above(known, key).into_iter().any(|set| known.set(set).is_some_and(|set| set.frozen))
 }
 
 /// The keys of the sets above an entry, the nearest first.

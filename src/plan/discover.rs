@@ -3,6 +3,8 @@
 //! Pure: it says which files it needs the contents of, the caller reads them and calls again. It looks only at what
 //! the changes reach.
 
+mod checks;
+mod kept;
 mod members;
 mod sets;
 mod start;
@@ -19,7 +21,7 @@ use crate::model::tree::{Changes, Content, Tree};
 
 use self::unit::Outcome;
 use self::view::View;
-use super::catalog::{Catalog, Entry, Found};
+use super::catalog::{Catalog, Entry, Found, is_frozen};
 use super::nested::Repositories;
 use super::taskset::{self, SetFile};
 
@@ -200,7 +202,7 @@ impl<'a> Work<'a> {
 
     fn read_units(&mut self) {
         for key in std::mem::take(&mut self.dirty) {
-            if self.view.is_gone(&key) {
+            if self.view.is_gone(&key) || is_frozen(&self.view, &key) {
                 continue;
             }
             match self.read_unit(&key) {

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use crate::config::remote::{Reach, SshUrl, reach};
 use crate::model::path::RelPath;
 use crate::model::problem::{Problem, Reason};
-use crate::model::source::{Allow, DEFAULT_POLL_INTERVAL};
+use crate::model::source::{Allow, DEFAULT_POLL_INTERVAL, Declared};
 use crate::model::source::{GitAuth, GitOrigin, GitRef, Origin, Rewrite, SourceSpec};
 
-use super::trust::line;
+use super::trust::remedy;
 
 /// Repositories inside one another: each costs a round, and a pass has 16.
 pub(super) const MOST_REPOSITORIES: usize = 3;
@@ -20,6 +20,8 @@ pub(super) const MOST_REPOSITORIES: usize = 3;
 pub struct Repositories {
     /// The source whose sets lead there; without it nothing is fetched, and what lies there is not known.
     pub source: Option<SourceSpec>,
+    /// Whether it was added by command.
+    pub is_added: bool,
     /// Those whose files are in the tree.
     pub here: BTreeSet<RelPath>,
     /// Those that cannot be had at the moment: units below them stay as they are.
@@ -31,6 +33,11 @@ impl Repositories {
     #[must_use]
     pub fn of(source: SourceSpec) -> Self {
         Self { source: Some(source), ..Self::default() }
+    }
+
+    /// Who brought the source in.
+    pub(super) fn declared(&self) -> Declared {
+        if self.is_added { Declared::Command } else { Declared::File }
     }
 
     /// Whether units in the repository at `root` stay as they are, for nobody knows them.
@@ -88,7 +95,7 @@ fn is_file(url: &str) -> bool {
 /// Why a set of `source` may not lead to the repository `url`, with the line to add; `None` where it may. `from` is the
 /// repository that the set lies in, where that is not the source's own.
 #[must_use]
-pub fn refusal(source: &SourceSpec, from: Option<&str>, url: &str) -> Option<Problem> {
+pub fn refusal(source: &SourceSpec, declared: Declared, from: Option<&str>, url: &str) -> Option<Problem> {
     let own = match &source.origin {
         Origin::Git(git) => Some(git.url.as_str()),
         Origin::Local(_) => None,
@@ -120,10 +127,8 @@ pub fn refusal(source: &SourceSpec, from: Option<&str>, url: &str) -> Option<Pro
         return None;
     }
     problem(format!(
-        "leads to a repository of `{name}`, which its source may not use; to allow it, the source `{}` in \
-         kindling.yaml gets the line `{}`",
-        source.name,
-        line(&source.allow, &[], Some(&name))
+        "leads to a repository of `{name}`, which its source may not use; {}",
+        remedy(&source.name, declared, &source.allow, &[], Some(&name))
     ))
 }
 
@@ -193,7 +198,7 @@ mod tests {
             (git("http://127.0.0.1:8080/a", &[]), "http://127.0.0.1:8080/b"),
         ];
         for (source, url) in allowed {
-            assert_eq!(refusal(&source, None, url), None, "{url}");
+            assert_eq!(refusal(&source, Declared::File, None, url), None, "{url}");
         }
         let refused = [
             (git(team, &[]), "https://h/x", "hosts: [\"h\"]"),
@@ -209,14 +214,14 @@ mod tests {
             (local(&[]), "git@h:x", "\"h\""),
         ];
         for (source, url, part) in refused {
-            let problem = refusal(&source, None, url).unwrap();
+            let problem = refusal(&source, Declared::File, None, url).unwrap();
             assert_eq!(problem.reason, Reason::NotAllowed);
             assert!(problem.message.contains(part), "{url}: {}", problem.message);
         }
         // A repository from elsewhere leads to no directory of this machine.
-        assert!(refusal(&local(&["h"]), Some("https://h/x"), "/srv/git/x.git").is_some());
-        assert!(refusal(&local(&["h"]), Some("/srv/git/y.git"), "/srv/git/x.git").is_none());
-        insta::assert_snapshot!(refusal(&local(&[]), None, "https://h/x").unwrap(), @"leads to a repository of `h`, which its source may not use; to allow it, the source `team` in kindling.yaml gets the line `allow: {env: [A], hosts: [\"h\"]}`");
+        assert!(refusal(&local(&["h"]), Declared::File, Some("https://h/x"), "/srv/git/x.git").is_some());
+        assert!(refusal(&local(&["h"]), Declared::File, Some("/srv/git/y.git"), "/srv/git/x.git").is_none());
+        insta::assert_snapshot!(refusal(&local(&[]), Declared::File, None, "https://h/x").unwrap(), @"leads to a repository of `h`, which its source may not use; to allow it, the source `team` in kindling.yaml gets the line `allow: {env: [A], hosts: [\"h\"]}`");
     }
 
     #[test]

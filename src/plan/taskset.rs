@@ -57,6 +57,8 @@ pub struct SetFile {
     pub defaults: Option<Arc<Node>>,
     /// Its entries, in the order of the file.
     pub children: Vec<Child>,
+    /// Whether its last line has its end.
+    pub ends_whole: bool,
     /// Mistakes that break no entry.
     pub problems: Vec<Problem>,
     /// What is left out of it.
@@ -106,6 +108,7 @@ pub fn read_set(text: &[u8], dir: &RelPath, dev: bool, limits: &Limits) -> Resul
                 dialect: Dialect::of(&node),
                 defaults,
                 children: children.into_iter().map(|child| child.into_child(&in_file)).collect(),
+                ends_whole: text.ends_with(b"\n"),
                 problems: Vec::new(),
                 warnings: warnings.into_iter().map(in_file).collect(),
             };
@@ -132,6 +135,15 @@ fn problem(error: YamlError, file: Option<&RelPath>) -> Problem {
 }
 
 impl SetFile {
+    /// The keys of its entries that can be a part of an id, in byte order.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let names = self.children.iter().map(|child| child.name.as_str());
+        let mut names: Vec<&str> = names.filter(|name| check_key(name).is_ok()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// A key below another one of the same set could give two units one id.
     fn drop_nested_keys(&mut self, file: Option<&RelPath>) {
         if !self.children.iter().any(|child| child.name.contains('/')) {

@@ -50,6 +50,11 @@ impl Trace {
         self.0.entry(path).or_default().push((entry.at, true));
     }
 
+    /// Notes that nothing was put at `path` after all.
+    pub(super) fn forget(&mut self, path: &[&str]) {
+        self.0.retain(|other, _| !other.iter().map(String::as_str).take(path.len()).eq(path.iter().copied()));
+    }
+
     fn forget_below(&mut self, path: &[String]) {
         self.0.retain(|other, _| other.len() <= path.len() || !other.starts_with(path));
     }
@@ -76,7 +81,7 @@ pub fn origins(base: Option<Node>, file: &RelPath, layers: &[Layer<'_>]) -> Vec<
     let start = Position { line: 1, column: 1 };
     let base = base.unwrap_or_else(|| Node::made(start, Value::Map(Vec::new())));
     let mut trace = Some(Trace::default());
-    let (_, parts) = merge_traced(base.clone(), file, layers, &mut trace);
+    let parts = merge_traced(base.clone(), file, layers, &mut trace).parts;
     let noted = trace.unwrap_or_default().0.into_iter();
     noted
         .map(|(path, places)| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::id::SourceName;
 use crate::model::problem::{Problem, Reason};
-use crate::model::source::Allow;
+use crate::model::source::{Allow, Declared};
 use crate::model::spec::TaskSpec;
 
 /// What every run gets of kindling's environment, where it is set: naming these asks for nothing.
@@ -20,6 +20,7 @@ pub fn beyond(
     spec: &TaskSpec,
     source: &SourceName,
     allow: &Allow,
+    declared: Declared,
     own: &BTreeSet<String>,
 ) -> Option<Problem> {
     let asked: BTreeSet<&str> = spec.permissions.env.values().map(|host| host.name.as_str()).collect();
@@ -39,10 +40,9 @@ pub fn beyond(
         return None;
     }
     let message = format!(
-        "asks for {} of kindling's environment, which its source may not have; to allow it, the source `{source}` in \
-         kindling.yaml gets the line `{}`",
+        "asks for {} of kindling's environment, which its source may not have; {}",
         listed(&more),
-        line(allow, &more, None)
+        remedy(source, declared, allow, &more, None)
     );
     Some(Problem::new(Reason::NotAllowed, message))
 }
@@ -51,8 +51,28 @@ fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// What to do about what a source may not have.
+pub(super) fn remedy(
+    source: &SourceName,
+    declared: Declared,
+    allow: &Allow,
+    more: &[&str],
+    host: Option<&str>,
+) -> String {
+    let line = line(allow, more, host);
+    match declared {
+        Declared::File => {
+            format!("to allow it, the source `{source}` in kindling.yaml gets the line `{line}`")
+        }
+        Declared::Command => format!(
+            "to allow it, `{source}`, which was added by command, is written into the `sources` of kindling.yaml, with \
+             the line `{line}`"
+        ),
+    }
+}
+
 /// The whole line: what is allowed already, and what is missing.
-pub(super) fn line(allow: &Allow, more: &[&str], host: Option<&str>) -> String {
+fn line(allow: &Allow, more: &[&str], host: Option<&str>) -> String {
     let env: Vec<&str> = allow.env.iter().map(String::as_str).chain(more.iter().copied()).collect();
     // A host may have a port: in a list in braces it needs its quotes.
     let hosts: Vec<String> =
@@ -79,9 +99,19 @@ mod tests {
         );
         let spec = read_task(text.as_bytes(), &Limits::default()).unwrap().spec;
         let own = BTreeSet::from(["GIT_TOKEN".to_owned()]);
-        let problem = beyond(&spec, &SourceName::new("team").unwrap(), allow, &own)?;
+        let team = SourceName::new("team").unwrap();
+        let problem = beyond(&spec, &team, allow, Declared::File, &own)?;
         assert_eq!(problem.reason, Reason::NotAllowed);
+        let added = beyond(&spec, &team, allow, Declared::Command, &own)?.message;
+        assert!(!added.contains("`team` in kindling.yaml"), "{added}");
         Some(problem.message)
+    }
+
+    #[test]
+    fn a_source_that_kindling_yaml_does_not_have_is_written_there_first() {
+        let team = SourceName::new("team").unwrap();
+        let told = remedy(&team, Declared::Command, &Allow::default(), &["A"], None);
+        insta::assert_snapshot!(told, @"to allow it, `team`, which was added by command, is written into the `sources` of kindling.yaml, with the line `allow: {env: [A]}`");
     }
 
     #[test]

@@ -19,6 +19,8 @@ struct Inner {
     sources: RwLock<BTreeMap<SourceName, Arc<SourceRecord>>>,
     /// Sources whose first look since the service started is over, however it ended.
     looked: RwLock<BTreeSet<SourceName>>,
+    /// Sources of which a tree was read whole since the service started.
+    read: RwLock<BTreeSet<SourceName>>,
     /// Where the configuration file names its sources, as `FILE:LINE`.
     declared_at: RwLock<BTreeMap<SourceName, String>>,
     /// The repositories that the sets of a source lead to.
@@ -128,6 +130,20 @@ impl Board {
         }
     }
 
+    /// Whether a tree of every source was read whole since the service started: what it leads to is followed now.
+    #[must_use]
+    pub fn is_all_read(&self) -> bool {
+        let read = self.0.read.read().unwrap_or_else(PoisonError::into_inner);
+        self.0.sources.read().unwrap_or_else(PoisonError::into_inner).keys().all(|name| read.contains(name))
+    }
+
+    pub(super) fn mark_read(&self, name: &SourceName) {
+        let is_known = self.0.read.read().unwrap_or_else(PoisonError::into_inner).contains(name);
+        if !is_known {
+            self.0.read.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        }
+    }
+
     pub(super) fn put_units(&self, changed: impl IntoIterator<Item = UnitRecord>) {
         let mut units = self.0.units.write().unwrap_or_else(PoisonError::into_inner);
         for unit in changed {
@@ -151,5 +167,6 @@ impl Board {
         self.0.sources.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.repositories.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.webhooks.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.read.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

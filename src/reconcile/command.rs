@@ -210,6 +210,17 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 });
             }
         }
+        if self.record.dev.is_some() {
+            recording.events.push(Event {
+                at: now,
+                kind: EventType::DevDisabled,
+                source: self.record.spec.name.clone(),
+                unit: None,
+                hash: None,
+                revision: None,
+                message: why.into(),
+            });
+        }
         let events = recording.events.clone();
         let name = self.record.spec.name.clone();
         if let Err(error) = self.core.store.commit(recording).await {

@@ -25,7 +25,7 @@ use crate::record::{Recording, SourceRecord};
 use super::message::{Awaited, Look, PassOrder, Refusal, RefusalKind, Report};
 use super::nested::Nested;
 use super::runs::chain;
-use super::source_loop::{LookFuture, Looked, Looking, Reply, SourceLoop, chance};
+use super::source_loop::{LookFuture, Looked, Looking, Reply, SourceLoop, chance, retry_after};
 use super::window::Window;
 
 /// What the history and the log say of a pass after the configuration file changed.
@@ -57,11 +57,15 @@ impl<S> Behind<S> {
     }
 }
 
-/// Waits for the end of a look at the repository.
-pub(super) async fn finished<S>(behind: &mut Option<Behind<S>>) -> Looked<S> {
-    match behind.as_mut().and_then(|behind| behind.looking.as_mut()) {
-        Some(looking) => looking.as_mut().await,
-        None => std::future::pending().await,
+/// Waits for the end of a look at the repository; `None` where a file changed that an attempt depends on.
+pub(super) async fn finished<S: Source>(behind: &mut Option<Behind<S>>) -> Option<Looked<S>> {
+    match behind {
+        Some(Behind { looking: Some(looking), .. }) => Some(looking.as_mut().await),
+        Some(Behind { source: Some(source), .. }) => {
+            source.mended().await;
+            None
+        }
+        _ => std::future::pending().await,
     }
 }
 
@@ -155,8 +159,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return;
         }
         let mut next = self.record.clone();
-        next.dev = None;
-        next.conditions.clear(ConditionType::DevMode);
+        end_dev(&mut next, self.core.now());
         next.conditions.clear(ConditionType::Stalled);
         if let Err(refusal) = self.put_dev(next, EventType::DevDisabled, why).await {
             if let Some(dev) = self.record.dev.as_mut().filter(|_| reply.is_none()) {
@@ -168,12 +171,18 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         tracing::info!("source {}: dev mode is off: {why}", self.record.spec.name);
         self.back_to_repository();
-        let is_suspended = self.is_suspended();
-        let cause = Cause::new(TriggerKind::Dev, why);
-        let order = PassOrder { dry: is_suspended, ..PassOrder::new(cause, Look::Full) };
+        let order = PassOrder::new(Cause::new(TriggerKind::Dev, why), Look::Full);
+        if self.is_suspended() {
+            // Its pass waits until that ends, and so do the units.
+            if let Some(looking) = &mut self.looking {
+                looking.order = PassOrder { dry: true, ..order };
+            }
+            self.mark_left_behind().await;
+            self.answer(reply, Ok(Report::default()), Awaited::Nothing);
+            return;
+        }
         match &mut self.looking {
             Some(looking) => (looking.order, looking.reply) = (order, reply),
-            None if is_suspended => self.answer(reply, Ok(Report::default()), Awaited::Nothing),
             None => self.queue.push_front((order, reply)),
         }
     }
@@ -274,7 +283,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             Err(error) => {
                 behind.failures = behind.failures.saturating_add(1);
                 // What needs a person is tried again when one asks, and when dev mode ends.
-                let wait = if error.stalled { DAY } else { backoff::delay(behind.failures, chance()) };
+                let wait = if error.stalled { DAY } else { retry_after(behind.failures, interval) };
                 behind.next_look = Instant::now() + wait;
                 self.failed_behind(&error).await;
             }
@@ -398,6 +407,19 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         let _ = reply.send(Ok(Report::default()));
     }
+}
+
+/// Ends dev mode of a source. Units that came from the working copy still do, and the source says so until they are
+/// decided anew.
+fn end_dev(record: &mut SourceRecord, now: Timestamp) {
+    let Some(dev) = record.dev.take() else { return };
+    if !record.has_strayed {
+        record.conditions.clear(ConditionType::DevMode);
+        return;
+    }
+    let path = Path::new(&*dev.path).display();
+    let left = format!("what runs still comes from the working copy at {path}, although dev mode is off");
+    record.conditions.set(now, ConditionType::DevMode, ConditionStatus::False, "WorkingCopy", &left);
 }
 
 /// Sets the condition DevMode of a source; gives back whether that changed anything.

@@ -16,6 +16,8 @@ pub mod window;
 mod announced;
 mod command;
 mod dev;
+mod doubt;
+mod fall_back;
 mod nested;
 mod outcome;
 mod pass;
@@ -26,5 +28,6 @@ mod status;
 mod trouble;
 mod units;
 
+pub use pass::{MOST_ROUNDS, file_read};
 pub use source_loop::SourceLoop;
 pub use status::unready;

@@ -6,21 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::act::Target;
 use crate::model::condition::ConditionType;
 use crate::model::history::{Cause, TriggerKind};
 use crate::model::path::RelPath;
-use crate::model::source::{Revision, SourceSpec};
+use crate::model::source::{Declared, Revision, SourceSpec};
 use crate::model::tree::{Changes, Refused, Tree};
 use crate::observe::{Ask, Observation, ObserveError, ReadRefusal, Reading, Sink, Source, Want};
-use crate::plan::backoff;
 use crate::plan::nested::{Repositories, as_source};
+
+use crate::record::SourceRecord;
 
 use super::message::{Look, PassOrder};
 use super::runs::chain;
-use super::source_loop::{Open, SourceLoop, chance};
+use super::source_loop::{Open, SourceLoop, retry_after};
 
 /// How long a pass waits for a repository that it hears of for the first time. One that takes longer has a pass of its
 /// own when it comes in, so it holds up nobody.
@@ -29,14 +30,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_OF_COMMAND: Duration = Duration::from_secs(10);
 /// How long somebody waits who only wants to know what a pass would do.
 const PATIENCE_OF_TRIAL: Duration = Duration::from_secs(60);
-/// What needs a person is tried again when one asks.
-const DAY: Duration = Duration::from_hours(24);
+/// How long the files of a credential may take to be looked at.
+const PATIENCE_OF_POLL: Duration = Duration::from_millis(100);
 
 /// The end of a look at one repository.
 pub(super) struct Seen<S> {
     root: RelPath,
     source: S,
-    looked: Result<Observation, ObserveError>,
+    /// `None` where nothing changed that an attempt depends on.
+    looked: Option<Result<Observation, ObserveError>>,
 }
 
 struct Repository<S> {
@@ -49,6 +51,8 @@ struct Repository<S> {
     trouble: Option<String>,
     failures: u32,
     next_look: Instant,
+    /// Whether a person is needed to reach it at all.
+    needs_person: bool,
 }
 
 /// All repositories that a source's sets lead to.
@@ -92,19 +96,24 @@ impl<S: Source> Nested<S> {
             trouble: None,
             failures: 0,
             next_look: Instant::now(),
+            needs_person: false,
         };
         self.all.insert(root.clone(), repository);
-        self.look(root, Ask::Full);
+        self.look(root, Ask::Full, true);
     }
 
-    fn look(&mut self, root: &RelPath, ask: Ask) {
-        let Some(mut source) = self.all.get_mut(root).and_then(|repository| repository.source.take()) else {
-            return;
-        };
+    fn look(&mut self, root: &RelPath, ask: Ask, is_asked: bool) {
+        let Some(repository) = self.all.get_mut(root) else { return };
+        let Some(mut source) = repository.source.take() else { return };
+        let is_barred = repository.needs_person && !is_asked;
         let (root, outbox, busy) = (root.clone(), self.outbox.clone(), Arc::clone(&self.busy));
         busy.send_modify(|count| *count += 1);
         tokio::spawn(async move {
-            let looked = source.observe(ask, None).await;
+            let looked = if is_barred && timeout(PATIENCE_OF_POLL, source.mended()).await.is_err() {
+                None
+            } else {
+                Some(source.observe(ask, None).await)
+            };
             // Who closed it meanwhile is not told.
             let _ = outbox.send(Seen { root, source, looked });
             busy.send_modify(|count| *count -= 1);
@@ -124,7 +133,7 @@ impl<S: Source> Nested<S> {
         let now = Instant::now();
         let due = |(_, one): &(&RelPath, &Repository<S>)| is_asked || one.next_look <= now;
         let roots: Vec<RelPath> = self.all.iter().filter(due).map(|(root, _)| root.clone()).collect();
-        roots.iter().for_each(|root| self.look(root, ask));
+        roots.iter().for_each(|root| self.look(root, ask, is_asked));
     }
 
     /// When one that failed is tried again.
@@ -144,6 +153,11 @@ impl<S: Source> Nested<S> {
         let Seen { root, source, looked } = seen;
         let one = self.all.get_mut(&root)?;
         one.source = Some(source);
+        let Some(looked) = looked else {
+            one.next_look = Instant::now() + interval;
+            return None;
+        };
+        one.needs_person = looked.as_ref().err().is_some_and(|error| error.stalled);
         match looked {
             Ok(Observation { tree, changes, revision, .. }) => {
                 let is_news = one.trouble.take().is_some() || one.revision != revision;
@@ -165,7 +179,8 @@ impl<S: Source> Nested<S> {
             Err(error) => {
                 let why = chain(&error);
                 one.failures = one.failures.saturating_add(1);
-                let wait = if error.stalled { DAY } else { backoff::delay(one.failures, chance()) };
+                // What needs a person is only asked whether the person was there.
+                let wait = if error.stalled { interval } else { retry_after(one.failures, interval) };
                 one.next_look = Instant::now() + wait;
                 let is_news = one.trouble.as_ref() != Some(&why);
                 one.trouble = Some(why);
@@ -192,8 +207,9 @@ impl<S: Source> Nested<S> {
     }
 
     /// What a discovery has to know.
-    fn known(&self, source: &SourceSpec) -> Repositories {
-        let mut known = Repositories::of(source.clone());
+    fn known(&self, source: &SourceRecord) -> Repositories {
+        let mut known = Repositories::of(source.spec.clone());
+        known.is_added = source.declared == Declared::Command;
         for (root, one) in &self.all {
             let side = if one.tree.is_some() { &mut known.here } else { &mut known.away };
             side.insert(root.clone());
@@ -289,7 +305,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// The whole tree that units come from, and what is known of its parts.
     pub(super) fn whole_tree(&self, own: &Arc<Tree>) -> (Arc<Tree>, Repositories) {
-        (self.nested.joined(own), self.nested.known(&self.record.spec))
+        (self.nested.joined(own), self.nested.known(&self.record))
     }
 
     /// Follows repositories that a discovery asks for, and waits a moment for them.

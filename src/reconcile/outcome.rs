@@ -225,6 +225,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         (record.attempted, record.deployed) = (Some(version.hash), Some(version.hash));
         record.deployed_revision.clone_from(&version.revision);
+        record.conditions.clear(ConditionType::DevMode);
         note_step(record, step);
         (record.failures, record.retry_at) = (0, None);
         if !is_broken {
@@ -312,6 +313,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             (unit.record.action, unit.record.rule) = (Some(step.action), Some(step.rule));
             unit.record.reason.clone_from(&step.reason);
         }
+        if step.rule == Rule::Same {
+            unit.record.conditions.clear(ConditionType::DevMode);
+        }
         if step.rule == Rule::Same
             && unit.record.deployed_revision.is_none()
             && step.to == unit.record.deployed
@@ -338,6 +342,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     fn note_observed(&mut self, order: &PassOrder, draft: &mut Draft) -> bool {
         let now = self.core.now();
         let before = self.record.state();
+        if self.record.dev.is_none() {
+            // Each unit that still comes from a working copy says so itself from now on.
+            self.record.conditions.clear(ConditionType::DevMode);
+        }
+        if self.recalls {
+            return before != self.record.state();
+        }
         if order.look > Look::Hinted && self.record.dev.is_none() {
             self.record.last_fetch_at = Some(now);
         }

@@ -30,13 +30,9 @@ use super::units::Unit;
 use crate::record::UnitRecord;
 
 /// Rounds of discovery before it is given up (DESIGN 2).
-const MOST_ROUNDS: usize = 16;
+pub const MOST_ROUNDS: usize = 16;
 /// Changed paths above which a discovery leaves the loop's own thread.
 const INLINE_PATHS: usize = 64;
-
-/// How long a manifest that stopped declaring units has to say so before they go. A save that is not atomic takes some
-/// milliseconds, a program that writes file by file some more.
-const SECOND_LOOK: Duration = Duration::from_millis(300);
 
 /// Refused names that the log tells of one pass at most.
 const MOST_STRAYS: usize = 10;
@@ -86,15 +82,14 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             }
             return Ok(report_of(&self.record.spec.name, &decisions, &[]));
         }
-        if self.must_look_again(order, &decisions) {
-            return Ok(Report::default());
-        }
+        let (decisions, held) = self.hold_doubtful(order, decisions);
         if let Some(gone) = self.needs_permission(order, &decisions) {
             return Err(self.stall_on_removals(&gone).await);
         }
         let (done, decisions) = self.act(order, decisions, phases).await?;
         let undecided = std::mem::take(&mut self.undecided);
-        self.undecided = undecided.iter().filter(|key| self.is_unread(key)).cloned().collect();
+        self.undecided =
+            undecided.iter().filter(|key| self.is_unread(key) || held.contains(*key)).cloned().collect();
         let recorded = self.record_pass(order, done, observed).await;
         if recorded.is_err() {
             self.undecided.extend(undecided);
@@ -221,8 +216,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Takes a complete discovery into the catalog and notes which units are to be decided.
     fn learn(&mut self, round: discover::Round, tree: &Tree) {
-        let lay_in: Vec<_> =
-            round.found.keys().map(|key| (Arc::clone(key), self.catalog.dir_of(key))).collect();
+        if self.is_local() {
+            self.doubts.note(&round.found, &self.catalog, Instant::now());
+        }
         self.undecided.extend(round.found.keys().cloned());
         for set in round.found.healed(&self.catalog) {
             // What it does not declare any more is gone.
@@ -232,13 +228,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.undecided.extend(self.units.keys().cloned());
         }
         self.catalog.apply(round.found);
-        for (key, dir) in lay_in {
-            if self.catalog.get(&key).is_some() {
-                self.suspects.remove(&key);
-            } else if dir.is_some_and(|dir| tree.below(&dir).next().is_some()) {
-                self.suspects.insert(key);
-            }
-        }
+        self.doubts.keep(&self.catalog, tree);
         self.first_pass_done = true;
         self.unread = round.later.iter().map(|later| later.key.clone()).collect();
         let later: BTreeSet<RelPath> = round.later.into_iter().map(|later| later.path).collect();
@@ -391,26 +381,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         })
     }
 
-    /// Whether units would go whose directory is still there: an editor or a program may be in the middle of a save of
-    /// the manifest that declares them. They go if it says the same a moment later, or if everything was looked at;
-    /// nothing else is done until then.
-    fn must_look_again(&mut self, order: &PassOrder, decisions: &[Decision]) -> bool {
-        let is_doubtful = order.look < Look::Full
-            && decisions.iter().any(|decision| {
-                matches!(&decision.verdict, Verdict::Step(step, _) if step.action == Action::Remove)
-                    && self.suspects.contains(&decision.key)
-            });
-        let now = Instant::now();
-        let until = *self.doubted.get_or_insert(now + SECOND_LOOK);
-        if is_doubtful && now < until {
-            self.pass_after(until - now, Look::Hinted);
-            return true;
-        }
-        self.suspects.clear();
-        self.doubted = None;
-        false
-    }
-
     /// The units that a pass would remove, if a person must agree first.
     fn needs_permission(&self, order: &PassOrder, decisions: &[Decision]) -> Option<Vec<UnitId>> {
         let removed = |decision: &Decision| match &decision.verdict {
@@ -423,7 +393,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 }
 
-fn file_read(reading: Reading) -> FileRead {
+/// What was read of a source, as discovery takes it.
+#[must_use]
+pub fn file_read(reading: Reading) -> FileRead {
     match reading.content {
         Ok(content) => FileRead::Read(content, reading.bytes),
         Err(ReadRefusal::Gone | ReadRefusal::Moving) => FileRead::Later,

@@ -28,6 +28,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             id(revision.as_ref()),
             id(self.guarded_revision().as_ref())
         );
+        let why = self.with_left_behind(why);
         if !order.dry {
             let now = self.core.now();
             let (record, failed) = (&mut self.record, ConditionStatus::False);

@@ -29,7 +29,9 @@ use crate::record::{SourceRecord, UnitRecord};
 use super::announced::Announced;
 use super::core::Core;
 use super::dev::{self, Behind};
-use super::message::{Awaited, Look, Message, PassOrder, Refusal, RefusalKind, Report};
+use super::doubt::Doubts;
+use super::fall_back::RESUME;
+use super::message::{Awaited, Look, Message, PassOrder, Refusal, Report};
 use super::nested::{Nested, Seen};
 use super::runs::random;
 use super::units::{Unit, Units};
@@ -64,6 +66,8 @@ pub struct SourceLoop<S, T> {
     pub(super) behind: Option<Behind<S>>,
     /// The repository's tree when it was last seen, until it is observed again after dev mode.
     pub(super) kept: Option<Observation>,
+    /// Whether the pass is over the commit that was decided last, which says nothing of where the branch is.
+    pub(super) recalls: bool,
     /// The repositories that its sets lead to.
     pub(super) nested: Nested<S>,
     /// Its own tree as it was taken in last, while its sets lead to repositories.
@@ -79,11 +83,8 @@ pub struct SourceLoop<S, T> {
     /// Units that were being written when they were read; `None` for one whose key only its manifest knows.
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
     pub(super) units: Units,
-    /// Units that nothing declares any more although their directory is there, since the last pass that was carried
-    /// out.
-    pub(super) suspects: BTreeSet<Arc<str>>,
-    /// Until when they stay.
-    pub(super) doubted: Option<Instant>,
+    /// Units that nothing declares any more although their directory is there.
+    pub(super) doubts: Doubts,
     /// Names that are refused in no unit.
     pub(super) strays: Vec<Problem>,
     /// The generations of units that are gone; one that comes back goes on from there.
@@ -124,9 +125,10 @@ enum Wake<S> {
     Close,
     Message(Option<Message>),
     Looked(Box<Looked<S>>),
-    Behind(Box<Looked<S>>),
+    Behind(Option<Box<Looked<S>>>),
     Nested(Box<Seen<S>>),
     Hint(Hint),
+    Mended,
     Due,
 }
 
@@ -160,6 +162,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             open,
             behind,
             kept: None,
+            recalls: false,
             nested: Nested::new(),
             own_tree: None,
             is_trial: false,
@@ -169,8 +172,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             undecided: BTreeSet::new(),
             unread: BTreeSet::new(),
             units,
-            suspects: BTreeSet::new(),
-            doubted: None,
+            doubts: Doubts::default(),
             strays: Vec::new(),
             gone,
             look_failed: false,
@@ -215,9 +217,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     }
                 }
                 Wake::Looked(looked) => self.looked(*looked).await,
-                Wake::Behind(looked) => self.looked_behind(*looked).await,
+                Wake::Behind(Some(looked)) => self.looked_behind(*looked).await,
+                Wake::Behind(None) => self.look_behind_soon(),
                 Wake::Nested(seen) => self.seen_nested(*seen).await,
                 Wake::Hint(hint) => self.hinted(hint),
+                Wake::Mended => self.mended(),
                 Wake::Due => self.due_now().await,
             }
             self.answer_waiting();
@@ -226,15 +230,18 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Waits for whatever comes first. Cancel safe: a branch that does not win keeps its value, the look goes on.
     async fn wake(&mut self) -> Wake<S> {
-        let due = self.due();
+        let (due, is_barred) = (self.due(), self.is_barred());
         tokio::select! {
             biased;
             () = self.core.closing.cancelled() => Wake::Close,
             message = self.inbox.recv() => Wake::Message(message),
             looked = finished(&mut self.looking) => Wake::Looked(Box::new(looked)),
-            looked = dev::finished(&mut self.behind) => Wake::Behind(Box::new(looked)),
+            looked = dev::finished(&mut self.behind) => Wake::Behind(looked.map(Box::new)),
             seen = self.nested.next() => Wake::Nested(Box::new(seen)),
-            hint = next_hint(&mut self.source) => Wake::Hint(hint),
+            hint = next_hint(&mut self.source, is_barred) => match hint {
+                Some(hint) => Wake::Hint(hint),
+                None => Wake::Mended,
+            },
             () = tokio::time::sleep_until(due) => Wake::Due,
         }
     }
@@ -281,29 +288,14 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let Some(Looking { order, reply, .. }) = self.looking.take() else { return };
         self.look_failed = false;
         self.wait_for_nested(None, Duration::ZERO).await;
-        let result = match looked {
-            Ok(observation) => {
-                self.kept = None;
-                self.was_announced(&order, &observation, took).await;
-                let order = PassOrder { cause: named_by(&order.cause, &observation), ..order.clone() };
-                self.pass(&order, Some((observation, took))).await
-            }
-            Err(error) => {
-                if let Some(kept) = self.kept.take() {
-                    // Back from dev mode to what was seen last. What it did is told by its rows; the failure is next.
-                    drop(self.pass(&order, Some((kept, took))).await);
-                }
-                Err(self.source_failed(&error).await)
-            }
-        };
-        let result = match result {
-            // The switch itself took place; the source says what stops its first pass.
-            Err(refusal) if refusal.kind == RefusalKind::Conflict && order.cause.kind == TriggerKind::Dev => {
-                Ok(Report::default())
-            }
-            other => other,
-        };
+        if let Ok(observation) = &looked {
+            self.was_announced(&order, observation, took).await;
+        }
+        let result = self.follow_look(&order, looked, took).await;
         self.core.board.mark_looked(&self.record.spec.name);
+        if self.first_pass_done {
+            self.core.board.mark_read(&self.record.spec.name);
+        }
         self.schedule(&order, self.look_failed);
         self.await_announced();
         if !self.daemons_started {
@@ -320,7 +312,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let now = Instant::now();
         if failed {
             self.failures = self.failures.saturating_add(1);
-            self.next_look = now + backoff::delay(self.failures, chance());
+            let interval = if self.is_local() { SCAN_INTERVAL } else { self.poll_interval() };
+            self.next_look = now + retry_after(self.failures, interval);
             return;
         }
         self.failures = 0;
@@ -329,6 +322,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             _ if order.look == Look::Hinted => now + SCAN_AFTER_EVENT,
             _ => now + SCAN_INTERVAL,
         };
+    }
+
+    /// A file is another one that kept the source from being reached.
+    fn mended(&mut self) {
+        tracing::info!("source {}: a credential or a host key changed", self.record.spec.name);
+        self.needs_person = false;
+        self.next_look = Instant::now();
     }
 
     /// Time to the next poll, with its jitter.
@@ -442,7 +442,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 match result {
                     Ok(()) => {
                         let awaited = key.map_or(Awaited::All, Awaited::Unit);
-                        let cause = Cause::new(TriggerKind::Command, "resume");
+                        let cause = Cause::new(TriggerKind::Command, RESUME);
                         let full = PassOrder { awaited, ..PassOrder::new(cause, Look::Full) };
                         // What is known is deployed at once, also while the source is away.
                         self.queue.push_back((PassOrder { look: Look::Away, ..full.clone() }, None));
@@ -508,6 +508,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.needs_person
     }
 
+    /// Whether a file may be another one soon without which the repository is not asked again.
+    fn is_barred(&self) -> bool {
+        self.is_stalled_for_good() && !self.is_local() && !self.is_suspended()
+    }
+
     /// Makes a pass soon although nothing will wake it: something was being written, or could not be recorded.
     pub(super) fn pass_after(&mut self, wait: Duration, look: Look) {
         let at = Instant::now() + wait;
@@ -545,7 +550,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
 /// A cause that names the path that really changed, where a file event woke the pass: an event may speak of an editor's
 /// temporary file.
-fn named_by(cause: &Cause, observation: &Observation) -> Cause {
+pub(super) fn named_by(cause: &Cause, observation: &Observation) -> Cause {
     let Changes::Paths(paths) = &observation.changes else { return cause.clone() };
     let (TriggerKind::File, Some(first)) = (cause.kind, paths.first()) else { return cause.clone() };
     let more = if paths.len() == 1 { String::new() } else { format!(" and {} more", paths.len() - 1) };
@@ -556,6 +561,11 @@ fn named_by(cause: &Cause, observation: &Observation) -> Cause {
     }
     tracing::info!("file changed: {first}{more}");
     Cause::new(cause.kind, format!("{first}{more}"))
+}
+
+/// Time to the next attempt after so many failures in a row: sooner than the next poll at first, never later.
+pub(super) fn retry_after(failures: u32, interval: Duration) -> Duration {
+    backoff::delay(failures, chance()).min(interval)
 }
 
 /// A number in `0.0..1.0`.
@@ -571,9 +581,14 @@ async fn finished<S>(looking: &mut Option<Looking<S>>) -> Looked<S> {
     }
 }
 
-async fn next_hint<S: Source>(source: &mut Option<S>) -> Hint {
+/// The next hint; `None` where a file changed that an attempt depends on.
+async fn next_hint<S: Source>(source: &mut Option<S>, is_barred: bool) -> Option<Hint> {
     match source {
-        Some(source) => source.hint().await,
+        Some(source) if is_barred => {
+            source.mended().await;
+            None
+        }
+        Some(source) => Some(source.hint().await),
         None => std::future::pending().await,
     }
 }

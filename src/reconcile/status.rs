@@ -60,7 +60,12 @@ fn verdict(record: &UnitRecord, busy: bool, error: Option<&str>) -> Verdict {
         );
         return no("Failed", why, true, false);
     }
+    let left_behind = record.conditions.get(ConditionType::DevMode);
     match (record.desired, record.deployed) {
+        (Some(desired), Some(deployed)) if desired == deployed && left_behind.is_some() => {
+            let why = left_behind.map(|left| left.message.clone()).unwrap_or_default();
+            no("WorkingCopy", format!("version {} is live: {why}", deployed.short()), true, false)
+        }
         (Some(desired), Some(deployed)) if desired == deployed => Verdict {
             ready: ConditionStatus::True,
             reason: "Deployed".into(),

@@ -21,12 +21,24 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if error.reason == observe::STORE_FAILED {
             return self.store_failed(&[], &chain(error));
         }
-        self.source_failed(error).await
+        let refusal = self.source_failed(error).await;
+        self.with_units_that_stay(refusal)
     }
 
-    /// The source could not be observed: its units stay as they are, and it says why.
+    /// A refusal of a pass that left every unit as it is.
+    pub(super) fn with_units_that_stay(&self, refusal: Refusal) -> Refusal {
+        match self.units.len() {
+            0 => refusal,
+            units => Refusal {
+                message: format!("{} (its {units} units stay as they are)", refusal.message),
+                ..refusal
+            },
+        }
+    }
+
+    /// The source could not be observed, and it says why.
     pub(super) async fn source_failed(&mut self, error: &ObserveError) -> Refusal {
-        let (now, why) = (self.core.now(), chain(error));
+        let (now, why) = (self.core.now(), self.with_left_behind(chain(error)));
         self.needs_person = error.stalled;
         self.look_failed = true;
         // It comes back when the directory does, but nobody but a person can bring it.
@@ -45,9 +57,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if changed {
             self.tell_source_failed(&why).await;
         }
-        let units = self.units.len();
-        let still = if units == 0 { String::new() } else { format!(" (its {units} units stay as they are)") };
-        Refusal::new(RefusalKind::Failed, format!("{why}{still}"))
+        Refusal::new(RefusalKind::Failed, why)
     }
 
     /// The pass would remove too much: nothing is done until a person agrees.

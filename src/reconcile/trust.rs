@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::model::id::SourceName;
 use crate::model::problem::Problem;
-use crate::model::source::{Allow, GitAuth, Origin, SourceSpec};
+use crate::model::source::{Allow, Declared, GitAuth, Origin, SourceSpec};
 use crate::model::spec::TaskSpec;
 use crate::plan::trust;
 
@@ -44,7 +44,9 @@ impl Trust {
         own.extend(self.board.sources().iter().filter_map(|source| token_variable(&source.spec)));
         let nothing = Allow::default();
         let known = self.board.source(source);
-        trust::beyond(spec, source, known.as_ref().map_or(&nothing, |known| &known.spec.allow), &own)
+        let (allow, declared) =
+            known.as_ref().map_or((&nothing, Declared::File), |known| (&known.spec.allow, known.declared));
+        trust::beyond(spec, source, allow, declared, &own)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is recorded, as the rest of kindling uses it.
 
-use crate::model::condition::{ConditionType, Conditions};
+use crate::model::condition::{ConditionStatus, ConditionType, Conditions};
 use crate::model::event::Event;
 use crate::model::hash::UnitHash;
 use crate::model::history::HistoryRow;
@@ -78,7 +78,9 @@ impl SourceRecord {
         let revisions = if is_same_place { self.revisions } else { Revisions::default() };
         let dev = self.dev.filter(|_| matches!(spec.origin, Origin::Git(_)));
         let mut conditions = self.conditions;
-        if dev.is_none() {
+        let says_on =
+            conditions.get(ConditionType::DevMode).is_some_and(|c| c.status == ConditionStatus::True);
+        if dev.is_none() && says_on {
             conditions.clear(ConditionType::DevMode);
         }
         Self { spec, declared, revisions, dev, conditions, ..self }

@@ -1,6 +1,7 @@
-//! What every layer may lean on: the clock, shutdown, telemetry, printable text.
+//! What every layer may lean on: the clock, files that a person named, shutdown, telemetry, printable text.
 
 pub mod clock;
+pub mod file;
 pub mod lifecycle;
 pub mod telemetry;
 pub mod text;

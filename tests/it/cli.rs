@@ -473,6 +473,62 @@ fn check_names_what_is_missing_and_what_mends_it() {
 }
 
 #[test]
+fn check_looks_for_ssh_where_a_source_is_reached_over_it() {
+    let place = Place::new();
+    place.write("kindling.yaml", "server: {listen: '127.0.0.1:1'}\nsources: [{name: a, local: {path: a}}]\n");
+    place.task("a/x");
+    assert!(!place.run(&["check"]).out.contains(" ssh "));
+    let source = "{name: b, git: {url: 'git@git.example.org:team/jobs.git'}}";
+    place.write("kindling.yaml", &format!("server: {{listen: '127.0.0.1:1'}}\nsources: [{source}]\n"));
+    let with_path = |path: &std::path::Path| {
+        let ended = place.ended(&place.command(&["check"]).env("PATH", path).output().unwrap());
+        ended.out
+    };
+    let none = with_path(place.here());
+    assert!(none.contains("ssh is not on PATH; source b is fetched with it"), "{none}");
+    assert!(
+        none.contains("-> install OpenSSH's client; on Debian: sudo apt install openssh-client"),
+        "{none}"
+    );
+    place.write("bin/ssh", "#!/bin/sh\n");
+    std::fs::set_permissions(
+        place.here().join("bin/ssh"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let found = with_path(&place.here().join("bin"));
+    assert!(found.contains("/bin/ssh, for source b\n"), "{found}");
+}
+
+#[test]
+fn validate_says_how_much_it_did_not_look_at() {
+    let place = Place::new();
+    let entry = |name: &str| format!("    {name}: {{ref: {{url: 'https://git.example.org/{name}.git'}}}}\n");
+    let set = |more: &str| {
+        format!(
+            "apiVersion: kindling/v1\nkind: TaskSet\nspec:\n  entries:\n    x: {{ref: {{path: x}}}}\n{more}"
+        )
+    };
+    place.task("a/x");
+    place.write("a/taskset.yaml", &set(""));
+    let ended = place.run(&["validate", "a"]);
+    assert_eq!((ended.code, ended.err.contains("not looked at")), (0, false), "{}", ended.err);
+    place.write("a/taskset.yaml", &set(&entry("one")));
+    let ended = place.run(&["validate", "a"]);
+    let told = "1 entry leads to another repository, which was not looked at\n";
+    assert!(ended.code == 0 && ended.err.ends_with(told), "{}", ended.err);
+    place.write("a/taskset.yaml", &set(&(entry("one") + &entry("two"))));
+    let ended = place.run(&["validate", "a"]);
+    assert!(
+        ended.err.ends_with("2 entries lead to other repositories, which were not looked at\n"),
+        "{}",
+        ended.err
+    );
+    let data: Value = serde_json::from_str(&place.run(&["validate", "a", "-o", "json"]).out).unwrap();
+    assert_eq!(data["elsewhere"], 2);
+}
+
+#[test]
 fn completions_are_scripts_that_parse() {
     let place = Place::new();
     for shell in ["zsh", "fish", "elvish", "powershell"] {

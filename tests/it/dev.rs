@@ -330,3 +330,51 @@ async fn a_diff_with_a_directory_needs_no_service_and_writes_nothing() {
     assert_eq!(code, Some(1), "{err}");
     assert_eq!(steps(&answered), steps(&out));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_at_the_last_decided_commit_where_the_branch_cannot_be_taken() {
+    let repo = repository();
+    let clone = used_clone(&repo);
+    let guarded = configuration(&repo, "1h").replace("path: jobs", "path: jobs, rewrite: guard");
+    let mut service = Service::new(&guarded);
+    let client = service.start().await;
+    client.source_until("team", "is deployed", |s| s["revision"]["deployed"].is_string()).await;
+    let decided = client.unit("team/a").await["deployedHash"].clone();
+    write(&clone.join("jobs/a/task.sh"), "echo local\n");
+    let path = clone.join("jobs").display().to_string();
+    let on = ["source", "dev", "team", "--local-path", &path];
+    let off = ["source", "dev", "team", "--disable"];
+    assert_eq!(cli(&service, &on).await.0, Some(0));
+    repo.write("jobs/a/task.sh", "echo evil\n");
+    repo.git(&["commit", "--quiet", "--all", "--amend", "-m", "rewritten"]);
+    repo.force_push();
+    let (code, out, err) = cli(&service, &off).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        out.contains("team/a") && out.contains("RewriteGuard") && !out.contains("no unit differs"),
+        "{out}"
+    );
+    assert_eq!(client.unit("team/a").await["deployedHash"], decided);
+
+    // Over a restart, with the repository gone; then without what was kept of it, too.
+    assert_eq!(cli(&service, &on).await.0, Some(0));
+    std::fs::rename(repo.bare(), repo.root().join("away.git")).unwrap();
+    service.kill();
+    let client = service.start().await;
+    let (code, _, err) = cli(&service, &off).await;
+    assert_eq!(code, Some(3), "{err}");
+    assert!(err.contains("again") && !err.contains("stay as they are"), "{err}");
+    assert_eq!(client.unit("team/a").await["deployedHash"], decided);
+    assert_eq!(cli(&service, &on).await.0, Some(0));
+    service.kill();
+    std::fs::remove_dir_all(service.data_dir().join("git")).unwrap();
+    let client = service.start().await;
+    let left = format!("what runs still comes from the working copy at {path}, although dev mode is off");
+    let (code, out, err) = cli(&service, &off).await;
+    assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
+    assert!(err.contains(&left), "{err}");
+    let unit = client.unit("team/a").await;
+    assert!(unit["deployedHash"] != decided && condition(&unit, "Ready").ends_with(&left), "{unit}");
+    let (code, out, _) = cli(&service, &["status"]).await;
+    assert!(code == Some(1) && out.contains(&left), "{out}");
+}

@@ -140,3 +140,18 @@ async fn what_the_source_may_not_lead_to_is_not_fetched() {
     world.until("the other task is live", |world| world.live("own").is_some()).await;
     assert!(!files.copy_at(url).is_observed() && !other.is_observed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_needs_a_person_is_asked_again_when_a_credential_changes_and_not_before() {
+    let (files, other) = nested();
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "far/t").await;
+    other.fail(Some("Denied"));
+    reconcile(&world).await;
+    world.until("it says so", |world| ready(world).starts_with("False RepositoryUnavailable")).await;
+    let before = other.looks().len();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(other.looks().len(), before);
+    other.fail(None).mend();
+    world.until("the source is well", |world| ready(world).starts_with("True")).await;
+}

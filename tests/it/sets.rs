@@ -6,6 +6,7 @@ use std::time::Duration;
 use kindling::model::condition::{ConditionStatus, ConditionType};
 use kindling::model::event::EventType;
 use kindling::reconcile::handle::Reconcile;
+use tokio::time::Instant;
 
 use crate::world::{FakeFiles, World, all, manifest, source, unit};
 
@@ -162,4 +163,73 @@ async fn a_dicode_set_is_read_as_well() {
         (version.spec.env["MODE"].as_str(), version.spec.timeout),
         ("x", Some(Duration::from_secs(9)))
     );
+}
+
+/// A set of a daemon and two tasks with a task beside it, and the set's text.
+async fn with_daemon() -> (FakeFiles, World, String) {
+    let files = FakeFiles::default();
+    files.task("s/tasks/t0", "echo\n").daemon("s/tasks/t1", "echo\n").task("s/tasks/t2", "echo\n");
+    let text = set(&entries(3));
+    files.task("a", "echo\n").put("s/taskset.yaml", &text);
+    let world = World::start(&files).await;
+    world.until("all are deployed", |world| (0..3).all(|n| is_deployed(world, &format!("s/e{n}")))).await;
+    world.until("its daemon runs", |world| world.target.alive(&unit("s/e1")).len() == 1).await;
+    (files, world, text)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_cut_where_it_reads_well_takes_nothing_away_while_it_is_written() {
+    let (files, mut world, text) = with_daemon().await;
+    let before = world.target.alive(&unit("s/e1"));
+    // Without the end of its last line, and for longer than an editor takes.
+    let cut = text.find("    e1:").unwrap() - 1;
+    files.put("s/taskset.yaml", &text[..cut]);
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert!((0..3).all(|n| world.live(&format!("s/e{n}")).is_some()));
+    // It holds up nothing beside it.
+    let asked = Instant::now();
+    files.put("a/task.sh", "echo more\n");
+    world.event(EventType::UnitUpdated, "a").await;
+    assert!(asked.elapsed() < Duration::from_millis(300), "{:?}", asked.elapsed());
+    files.put("s/taskset.yaml", &text);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((world.target.alive(&unit("s/e1")), world.target.started().len()), (before, 1));
+    // What stays so is meant so.
+    files.put("s/taskset.yaml", &text[..cut]);
+    world.event(EventType::UnitRemoved, "s/e1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_written_line_by_line_is_waited_for() {
+    let (files, world, text) = with_daemon().await;
+    let before = world.target.alive(&unit("s/e1"));
+    let header = text.find("    e0:").unwrap();
+    let mut written = format!("{}    zero: {{ref: {{path: tasks/t0}}}}\n", &text[..header]);
+    for line in text[header..].split_inclusive('\n') {
+        files.put("s/taskset.yaml", &written);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        written.push_str(line);
+    }
+    files.put("s/taskset.yaml", &written);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((world.target.alive(&unit("s/e1")), world.target.started().len()), (before, 1));
+    assert!(is_deployed(&world, "s/zero"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_removed_from_a_whole_set_goes_soon() {
+    let (files, mut world, text) = with_daemon().await;
+    let line = "    e1: {ref: {path: tasks/t1}}\n";
+    let asked = Instant::now();
+    files.put("s/taskset.yaml", &text.replace(line, ""));
+    world.event(EventType::UnitRemoved, "s/e1").await;
+    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+    // Also where the last line never has an end.
+    files.put("s/taskset.yaml", text.replace(line, "").trim_end());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let last = "    e2: {ref: {path: tasks/t2}}\n";
+    let asked = Instant::now();
+    files.put("s/taskset.yaml", text.replace(line, "").replace(last, "").trim_end());
+    world.event(EventType::UnitRemoved, "s/e2").await;
+    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
 }

@@ -148,7 +148,8 @@ async fn a_signed_push_is_live_at_once() {
     let again = Delivery::new("push", "d-2", &body).send(&client).await;
     assert_eq!(told(&again), "202 accepted: the same body came before");
     // The other secret holds too, and a form as well as JSON.
-    let other = Delivery::new("push", "d-3", &body).with("X-Hub-Signature-256", &sign(OLD_SECRET, body.as_bytes()));
+    let other =
+        Delivery::new("push", "d-3", &body).with("X-Hub-Signature-256", &sign(OLD_SECRET, body.as_bytes()));
     assert_eq!(other.send(&client).await.status, 202);
     let form = format!("payload={}", body.replace('&', "%26").replace('+', "%2B"));
     let form = Delivery::new("push", "d-4", &form).with("Content-Type", "application/x-www-form-urlencoded");
@@ -186,8 +187,11 @@ async fn what_concerns_nothing_is_told_why() {
         let sent = Delivery::new(event, &format!("d-{number}"), body).send(&client).await;
         assert_eq!(told(&sent), *expected);
     }
-    for (number, branch) in ["a\u{202e}b", "$(id)", "x'y\"z", "ü/🔥", "..", "a b\n", "%00", ""].iter().enumerate() {
-        let sent = Delivery::new("push", &format!("odd-{number}"), &place.push(branch, &commit)).send(&client).await;
+    for (number, branch) in
+        ["a\u{202e}b", "$(id)", "x'y\"z", "ü/🔥", "..", "a b\n", "%00", ""].iter().enumerate()
+    {
+        let sent =
+            Delivery::new("push", &format!("odd-{number}"), &place.push(branch, &commit)).send(&client).await;
         assert_eq!(told(&sent), "200 ignored: it is of another ref");
     }
 }
@@ -238,7 +242,9 @@ async fn pushes_in_any_order_end_at_the_newest() {
     let client = place.service.start().await;
     let a = place.publish("a");
     let b = place.publish("b");
-    let send = async |id: &str, commit: &str| Delivery::new("push", id, &place.push("main", commit)).send(&client).await;
+    let send = async |id: &str, commit: &str| {
+        Delivery::new("push", id, &place.push("main", commit)).send(&client).await
+    };
     // Two at once, the older one last, and one that is long past.
     for (id, commit) in [("b", &b), ("a", &a), ("first", &first)] {
         assert_eq!(send(id, commit).await.status, 202);
@@ -303,7 +309,8 @@ async fn secrets_change_with_the_configuration() {
         (Delivery::new("push", &format!("n-{number}"), &body).send(&client).await.status == 401).then_some(())
     })
     .await;
-    let old = Delivery::new("push", "d-2", &body).with("X-Hub-Signature-256", &sign(OLD_SECRET, body.as_bytes()));
+    let old =
+        Delivery::new("push", "d-2", &body).with("X-Hub-Signature-256", &sign(OLD_SECRET, body.as_bytes()));
     assert_eq!(old.send(&client).await.status, 202);
     let source = client.source_until("s", "is there", |_| true).await;
     assert!(condition(&source, "Ready").starts_with("True"), "{source}");

@@ -1,23 +1,20 @@
 //! A service in memory: a source and a target that the test plays, a real store, time that runs fast.
 
+mod target;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kindling::act::registry::Registry;
-use kindling::act::{ActError, Exit, Launch, Started, StopHandle, Target};
 use kindling::model::event::{Event, EventType};
-use kindling::model::hash::UnitHash;
 use kindling::model::id::{SourceName, UnitId};
 use kindling::model::limits::Limits;
 use kindling::model::path::RelPath;
-use kindling::model::problem::{Problem, Reason};
-use kindling::model::run::Stream;
 use kindling::model::source::{
     Allow, Declared, GitOrigin, GitRef, LocalOrigin, Origin, Revision, Rewrite, SourceSpec,
 };
-use kindling::model::spec::TaskSpec;
 use kindling::model::tree::{Changes, Content, Node, NodeKind, Stamp, Tree};
 use kindling::model::unit::Version;
 use kindling::observe::{Ask, Hint, Observation, ObserveError, ReadRefusal, Reading, Sink, Source, Want};
@@ -31,8 +28,10 @@ use kindling::reconcile::runs::Runner;
 use kindling::reconcile::trust::Trust;
 use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
 use kindling::support::clock::Clock;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
+
+pub use self::target::FakeTarget;
 
 /// Longest time that a test waits for a state, in the test's fast time.
 pub const BOUND: Duration = Duration::from_secs(120);
@@ -52,6 +51,8 @@ struct Files {
     reads_take: Duration,
     sink_fails: bool,
     revision: Option<Revision>,
+    commits: HashMap<Revision, BTreeMap<String, Vec<u8>>>,
+    mended: Arc<Notify>,
     copies: HashMap<PathBuf, FakeFiles>,
     hangs: bool,
     hanging: u32,
@@ -132,7 +133,23 @@ impl FakeFiles {
 
     /// The commit that is seen from now on.
     pub fn commit(&self, id: &str) -> &Self {
-        self.0.lock().unwrap().revision = Some(Revision::new(id));
+        let mut files = self.0.lock().unwrap();
+        files.revision = Some(Revision::new(id));
+        let tree = files.files.clone();
+        files.commits.insert(Revision::new(id), tree);
+        drop(files);
+        self
+    }
+
+    /// Loses what was kept of earlier commits.
+    pub fn forget(&self) -> &Self {
+        self.0.lock().unwrap().commits.clear();
+        self
+    }
+
+    /// Changes the file of a credential.
+    pub fn mend(&self) -> &Self {
+        self.0.lock().unwrap().mended.notify_one();
         self
     }
 
@@ -182,13 +199,14 @@ pub struct FakeSource {
     files: FakeFiles,
     hints: mpsc::UnboundedReceiver<Hint>,
     seen: bool,
+    recalled: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 impl FakeSource {
     pub fn new(files: &FakeFiles) -> Self {
         let (send, hints) = mpsc::unbounded_channel();
         files.0.lock().unwrap().hints.push(send);
-        Self { files: files.clone(), hints, seen: false }
+        Self { files: files.clone(), hints, seen: false, recalled: None }
     }
 }
 
@@ -196,6 +214,15 @@ fn stamp(bytes: &[u8]) -> Stamp {
     let mut id = [0; 20];
     id.copy_from_slice(&hash::content(bytes).bytes()[..20]);
     Stamp::Object(id)
+}
+
+fn tree_of(files: &BTreeMap<String, Vec<u8>>) -> Tree {
+    let mut tree = Tree::default();
+    for (path, bytes) in files {
+        let node = Node { kind: NodeKind::Regular, size: bytes.len() as u64, stamp: stamp(bytes) };
+        tree.insert(RelPath::parse(path).unwrap(), node);
+    }
+    tree
 }
 
 impl Source for FakeSource {
@@ -211,11 +238,8 @@ impl Source for FakeSource {
             let message = "the source fails".into();
             return Err(ObserveError { reason, message, stalled: reason == "Denied", source: None });
         }
-        let mut tree = Tree::default();
-        for (path, bytes) in &files.files {
-            let node = Node { kind: NodeKind::Regular, size: bytes.len() as u64, stamp: stamp(bytes) };
-            tree.insert(RelPath::parse(path).unwrap(), node);
-        }
+        let tree = tree_of(&files.files);
+        self.recalled = None;
         let changed = std::mem::take(&mut files.changed);
         let changes = if self.seen {
             Changes::Paths(changed.iter().map(|path| RelPath::parse(path).unwrap()).collect())
@@ -224,7 +248,8 @@ impl Source for FakeSource {
         };
         self.seen = true;
         let revision = files.revision.clone();
-        let rewritten = deployed.is_some() && deployed != revision;
+        // A directory has no commits.
+        let rewritten = revision.is_some() && deployed.is_some() && deployed != revision;
         Ok(Observation { tree: Arc::new(tree), changes, revision, rewritten })
     }
 
@@ -241,7 +266,8 @@ impl Source for FakeSource {
         let mut readings = Vec::new();
         for want in wants {
             let torn = files.torn.remove(want.path.as_str());
-            let found = files.files.get(want.path.as_str()).filter(|_| !torn).cloned();
+            let all = self.recalled.as_ref().unwrap_or(&files.files);
+            let found = all.get(want.path.as_str()).filter(|_| !torn).cloned();
             let content = match &found {
                 None => Err(if torn { ReadRefusal::Moving } else { ReadRefusal::Gone }),
                 Some(bytes) => {
@@ -255,106 +281,28 @@ impl Source for FakeSource {
         Ok(readings)
     }
 
+    async fn recall(&mut self, revision: Revision) -> Result<Observation, ObserveError> {
+        let Some(files) = self.files.0.lock().unwrap().commits.get(&revision).cloned() else {
+            let message = "the commit is not kept here".into();
+            return Err(ObserveError { reason: "CommitGone", message, stalled: false, source: None });
+        };
+        // The next look differs from this one in everything.
+        self.seen = false;
+        let tree = Arc::new(tree_of(&files));
+        self.recalled = Some(files);
+        Ok(Observation { tree, changes: Changes::All, revision: Some(revision), rewritten: false })
+    }
+
+    async fn mended(&mut self) {
+        let mended = Arc::clone(&self.files.0.lock().unwrap().mended);
+        mended.notified().await;
+    }
+
     async fn hint(&mut self) -> Hint {
         match self.hints.recv().await {
             Some(hint) => hint,
             None => std::future::pending().await,
         }
-    }
-}
-
-/// A target whose processes a test ends.
-#[derive(Clone, Default)]
-pub struct FakeTarget(Arc<Mutex<Processes>>);
-
-#[derive(Default)]
-struct Processes {
-    started: Vec<Launch>,
-    alive: HashMap<String, Alive>,
-    stop_takes: Duration,
-    missing: bool,
-    unstartable: bool,
-}
-
-struct Alive {
-    unit: UnitId,
-    hash: UnitHash,
-    _lines: mpsc::Sender<(Stream, String)>,
-    exit: watch::Sender<Option<Exit>>,
-}
-
-impl FakeTarget {
-    /// The versions of a unit whose processes live now.
-    pub fn alive(&self, unit: &UnitId) -> Vec<UnitHash> {
-        self.0.lock().unwrap().alive.values().filter(|p| p.unit == *unit).map(|p| p.hash).collect()
-    }
-
-    /// Everything that was started so far, as `unit` ids.
-    pub fn started(&self) -> Vec<String> {
-        self.0.lock().unwrap().started.iter().map(|launch| launch.version.unit.to_string()).collect()
-    }
-
-    /// Lets a process take this long to end when it is asked to.
-    pub fn stop_takes(&self, time: Duration) {
-        self.0.lock().unwrap().stop_takes = time;
-    }
-
-    /// Takes the interpreter away, or puts it back.
-    pub fn interpreter_is_missing(&self, missing: bool) {
-        self.0.lock().unwrap().missing = missing;
-    }
-
-    /// Lets every start fail, or none.
-    pub fn cannot_start(&self, unstartable: bool) {
-        self.0.lock().unwrap().unstartable = unstartable;
-    }
-
-    /// Ends every process of a unit with this code.
-    pub fn end(&self, unit: &UnitId, code: i32) {
-        for process in self.0.lock().unwrap().alive.values().filter(|p| p.unit == *unit) {
-            process.exit.send_replace(Some(Exit { code: Some(code), ..Exit::default() }));
-        }
-    }
-}
-
-impl Target for FakeTarget {
-    fn check(&self, _: &TaskSpec) -> Option<Problem> {
-        let missing = self.0.lock().unwrap().missing;
-        missing.then(|| Problem::new(Reason::MissingInterpreter, "sh is not installed"))
-    }
-
-    async fn start(&self, launch: Launch) -> Result<Started, ActError> {
-        let mut processes = self.0.lock().unwrap();
-        processes.started.push(launch.clone());
-        if processes.unstartable {
-            let source = std::io::Error::other("no such file");
-            return Err(ActError::Spawn { program: "sh".into(), source });
-        }
-        let (lines, read) = mpsc::channel(64);
-        let (ended, end) = oneshot::channel();
-        let (stop, mut stopped) = watch::channel(false);
-        let (exit, mut exited) = watch::channel(None);
-        let unit = launch.version.unit.clone();
-        let alive = Alive { unit, hash: launch.version.hash, _lines: lines, exit };
-        processes.alive.insert(launch.run.to_string(), alive);
-        let all = self.clone();
-        tokio::spawn(async move {
-            let exit = tokio::select! {
-                exit = async { exited.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone()) } => exit,
-                () = async { drop(stopped.wait_for(|stop| *stop).await) } => None,
-            };
-            let exit = match exit {
-                Some(exit) => Some(exit),
-                None => {
-                    let stop_takes = all.0.lock().unwrap().stop_takes;
-                    tokio::time::sleep(stop_takes).await;
-                    Some(Exit { signal: Some(15), stopped: true, ..Exit::default() })
-                }
-            };
-            all.0.lock().unwrap().alive.remove(launch.run.as_str());
-            let _ = ended.send(exit.unwrap_or_default());
-        });
-        Ok(Started { process: None, lines: read, stop: StopHandle(Arc::new(stop)), ended: end })
     }
 }
 
@@ -426,6 +374,15 @@ impl World {
 
     /// The same, where the source is a branch of a repository that is polled this often.
     pub async fn start_git(files: &FakeFiles, poll_interval: Duration) -> Self {
+        Self::start_git_with(files, poll_interval, Rewrite::Follow).await
+    }
+
+    /// The same, where each commit counts as one that rewrites the branch.
+    pub async fn start_guarded(files: &FakeFiles, poll_interval: Duration) -> Self {
+        Self::start_git_with(files, poll_interval, Rewrite::Guard).await
+    }
+
+    async fn start_git_with(files: &FakeFiles, poll_interval: Duration, rewrite: Rewrite) -> Self {
         let store = Store::in_memory().await.unwrap();
         let origin = Origin::Git(GitOrigin {
             url: "https://example.org/r.git".into(),
@@ -433,7 +390,7 @@ impl World {
             path: RelPath::root(),
             poll_interval,
             auth: None,
-            rewrite: Rewrite::Follow,
+            rewrite,
         });
         let spec = SourceSpec { name: source(), origin, allow: Allow::default() };
         store.put_source(&SourceRecord::new(spec, Declared::File)).await.unwrap();

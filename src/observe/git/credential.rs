@@ -1,6 +1,5 @@
 //! Secrets for remotes: read anew for each attempt, held no longer than it, shown nowhere.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use super::error::Trouble;
 use super::remote::{Remote, authority};
 use crate::config::secret::Secret;
 use crate::model::source::GitAuth;
+use crate::support::file;
 
 /// The user that a token is the password of, as GitHub takes it; other servers take any.
 const TOKEN_USER: &str = "x-access-token";
@@ -57,7 +57,7 @@ fn from_file(path: &Path) -> Result<Secret, Trouble> {
     let what = format!("the file {}", path.display());
     let missing = |error| Trouble::CredentialMissing(format!("{what} cannot be read: {error}"));
     let mut text = String::new();
-    let file = File::open(path).map_err(missing)?;
+    let file = file::open(path).map_err(missing)?;
     file.take(MAX_TOKEN_BYTES + 1).read_to_string(&mut text).map_err(missing)?;
     checked(text.trim_end_matches(['\n', '\r']), &what)
 }
@@ -76,7 +76,7 @@ fn checked(text: &str, what: &str) -> Result<Secret, Trouble> {
 /// The private key for ssh, if one is configured and can be read.
 pub(super) fn key_file(auth: Option<&GitAuth>) -> Result<Option<&Path>, Trouble> {
     let Some(GitAuth::SshKeyFile(path)) = auth else { return Ok(None) };
-    match File::open(path) {
+    match file::open(path) {
         Ok(_) => Ok(Some(path)),
         Err(error) => {
             Err(Trouble::CredentialMissing(format!("the file {} cannot be read: {error}", path.display())))

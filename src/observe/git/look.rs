@@ -172,6 +172,19 @@ impl Request {
     }
 }
 
+/// The directory at `path` of a commit that was fetched before, with its tree; nothing is fetched.
+pub(super) fn recall(
+    repo: &Repository,
+    commit: ObjectId,
+    path: &RelPath,
+    control: &Control,
+) -> Result<(ObjectId, Tree), Trouble> {
+    let trees = || Trees::new(&repo.objects, control.interrupted());
+    let root = trees().find_dir(tree_of(repo, commit)?, path)?;
+    let root = root.ok_or_else(|| Trouble::PathMissing { commit, path: path.clone() })?;
+    Ok((root, trees().whole(root)?))
+}
+
 /// Whether `commit` was rewritten, as far as that needs no look at the history.
 pub(super) fn known_descent(known: Option<&Descent>, commit: ObjectId, deployed: &Revision) -> Option<bool> {
     if commit == deployed.as_str() {

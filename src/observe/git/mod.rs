@@ -6,6 +6,7 @@
 //! abandoned, and nothing that it does afterwards is looked at. Never writes to the remote, never runs a hook, a filter
 //! or a credential helper, never leaves the host that is configured.
 
+mod barred;
 mod credential;
 mod error;
 mod fetch;
@@ -16,6 +17,7 @@ mod look;
 mod pack;
 mod probe;
 mod read;
+mod recall;
 mod reference;
 mod remote;
 mod shared;
@@ -33,6 +35,7 @@ use gix::ObjectId;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
+use self::barred::Barred;
 use self::error::{AUTHENTICATION_FAILED, Trouble, chain};
 use self::look::{Finding, Look, Request};
 use self::probe::Probe;
@@ -76,6 +79,7 @@ pub struct GitSource {
     /// As it is configured, or why that is refused.
     place: Result<Follow, Refusal>,
     path: RelPath,
+    poll_interval: Duration,
     stores: Stores,
     fetch_timeout: Duration,
     clone_timeout: Duration,
@@ -86,6 +90,8 @@ pub struct GitSource {
     descent: Option<Descent>,
     /// How often in a row the remote refused us.
     refusals: u32,
+    /// The files that a person has to mend before another attempt is worth anything.
+    barred: Option<Barred>,
 }
 
 /// What is followed, and our own repository that it is fetched into.
@@ -133,6 +139,7 @@ impl GitSource {
         Self {
             place: Place::parse(&origin).map(follow),
             path: origin.path,
+            poll_interval: origin.poll_interval,
             stores,
             fetch_timeout,
             clone_timeout,
@@ -140,6 +147,7 @@ impl GitSource {
             seen: None,
             descent: None,
             refusals: 0,
+            barred: None,
         }
     }
 
@@ -372,6 +380,9 @@ impl Source for GitSource {
             stalled: true,
             source: None,
         })?;
+        self.barred = None;
+        let ssh_dir = self.stores.ssh_dir();
+        let files = Barred::before(&follow.place, ssh_dir, self.poll_interval).await;
         let looked = self.look(&follow, deployed.as_ref()).await;
         let mut error = match looked {
             Ok(look) => {
@@ -386,7 +397,20 @@ impl Source for GitSource {
         } else {
             self.refusals = 0;
         }
+        self.barred = files.filter(|_| error.stalled);
         Err(error)
+    }
+
+    async fn recall(&mut self, revision: Revision) -> Result<Observation, ObserveError> {
+        self.look_back(revision).await
+    }
+
+    async fn mended(&mut self) {
+        match &mut self.barred {
+            Some(barred) => barred.changed(self.poll_interval).await,
+            None => std::future::pending().await,
+        }
+        self.refusals = 0;
     }
 
     async fn read(&mut self, wants: Vec<Want>, sink: Sink) -> Result<Vec<Reading>, ObserveError> {

@@ -83,6 +83,13 @@ impl Session {
         runtime: &Handle,
         control: &Control,
     ) -> Result<Self, Trouble> {
+        for file in known_hosts(dir) {
+            // ssh would wait for a pipe until the deadline.
+            if file.metadata().is_ok_and(|meta| !meta.is_file()) {
+                let why = format!("the file {} is not a regular file", file.display());
+                return Err(Trouble::CredentialMissing(why));
+            }
+        }
         prepare(dir).map_err(|error| {
             Trouble::Fetch(format!("cannot write what ssh needs into {}: {}", dir.display(), chain(&error)))
         })?;
@@ -221,6 +228,13 @@ impl HostKey {
         };
         format!("ssh-keyscan {port}{kind}{} >> '{}'", self.host, self.known_hosts.display())
     }
+}
+
+/// The files of known hosts that a person may change, where they are known: ssh reads them besides those shipped.
+pub(super) fn known_hosts(dir: &Path) -> Vec<PathBuf> {
+    let own = std::env::home_dir().map(|home| home.join(".ssh/known_hosts"));
+    let all = [dir.join(KNOWN_HOSTS), "/etc/ssh/ssh_known_hosts".into(), "/etc/ssh/ssh_known_hosts2".into()];
+    own.into_iter().chain(all).collect()
 }
 
 /// Makes the folder and the files of known hosts that are not there.

@@ -3,6 +3,7 @@
 //! An event only says where to look first; what is so is always found by `lstat`. Never writes below the root, never
 //! follows a link, never opens anything but directories, regular files and `.gitignore`.
 
+mod doorstep;
 mod hints;
 mod ignore;
 mod memory;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::doorstep::Doorstep;
 use self::hints::Shared;
 use self::observer::Observer;
 use super::{Ask, Hint, Observation, ObserveError, Reading, Sink, Source, Want};
@@ -66,6 +68,7 @@ pub struct LocalSource {
     observer: Option<Box<Observer>>,
     /// Work that began. It gives the observer back, also when the call that began it was dropped.
     work: Option<JoinHandle<Box<Observer>>>,
+    doorstep: Doorstep,
     /// Whether the last answer was given out, and not lost with a call that was dropped.
     was_told: bool,
 }
@@ -75,7 +78,8 @@ impl LocalSource {
     #[must_use]
     pub fn open(options: LocalOptions) -> Self {
         let (shared, clock) = (Arc::default(), Clock::default());
-        Self { options, shared, clock, observer: None, work: None, was_told: false }
+        let doorstep = Doorstep::new(options.root.clone());
+        Self { options, shared, clock, observer: None, work: None, doorstep, was_told: false }
     }
 
     /// The observer, when the work that began before has ended.
@@ -134,7 +138,9 @@ impl Source for LocalSource {
     async fn observe(&mut self, ask: Ask, _deployed: Option<Revision>) -> Result<Observation, ObserveError> {
         let observer = self.observer().await?;
         let was_told = std::mem::take(&mut self.was_told);
-        let seen = self.run(observer, move |observer| observer.observe(ask, was_told)).await?;
+        let seen = self.run(observer, move |observer| observer.observe(ask, was_told)).await;
+        self.doorstep.looked(seen.as_ref().err().is_some_and(|error| error.reason == root::MISSING));
+        let seen = seen?;
         self.was_told = true;
         Ok(seen)
     }
@@ -145,7 +151,11 @@ impl Source for LocalSource {
     }
 
     async fn hint(&mut self) -> Hint {
-        self.shared.hint().await
+        tokio::select! {
+            biased;
+            hint = self.shared.hint() => hint,
+            () = self.doorstep.changed() => Hint(".".into()),
+        }
     }
 
     fn is_busy(&self) -> bool {

@@ -11,6 +11,9 @@ use super::open;
 use crate::model::path::RelPath;
 use crate::observe::ObserveError;
 
+/// The word where there is no directory.
+pub(super) const MISSING: &str = "RootMissing";
+
 /// The root, open.
 #[derive(Debug)]
 pub(super) struct Root {
@@ -100,7 +103,7 @@ pub(super) fn skipped(given: &Path, root: &Path, skip: &[PathBuf]) -> HashSet<Re
 }
 
 fn missing(given: &Path, error: io::Error) -> ObserveError {
-    refusal("RootMissing", format!("the directory {} is missing", given.display()), Some(error))
+    refusal(MISSING, format!("the directory {} is missing", given.display()), Some(error))
 }
 
 fn not_a_directory(given: &Path) -> ObserveError {
@@ -119,7 +122,7 @@ pub(super) fn device_changed(given: &Path) -> ObserveError {
 
 /// The root was another directory after each look.
 pub(super) fn replaced(given: &Path) -> ObserveError {
-    refusal("RootMissing", format!("the directory {} is being replaced", given.display()), None)
+    refusal(MISSING, format!("the directory {} is being replaced", given.display()), None)
 }
 
 /// A directory below the root cannot be listed.

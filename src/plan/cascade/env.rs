@@ -3,7 +3,7 @@
 use crate::config::node::{Entry, Node, Value};
 use crate::model::problem::Position;
 
-use super::Kind;
+use super::{Kind, Merge, below, find, has, is_set, remove};
 use crate::plan::taskset::Dialect;
 
 /// One variable that a layer speaks of.
@@ -30,9 +30,9 @@ pub(super) fn take(patch: &mut Vec<Entry>, set: Dialect, task: Dialect, at: Posi
     if set == Dialect::Dicode
         && let Some(net) = take_field(patch, "net")
     {
-        let permissions = super::below(patch, "permissions", at, || Value::Map(Vec::new()));
+        let permissions = below(patch, "permissions", at, || Value::Map(Vec::new()));
         if let Value::Map(permissions) = &mut permissions.value {
-            super::remove(permissions, "net");
+            remove(permissions, "net");
             permissions.push(net);
         }
     }
@@ -62,7 +62,7 @@ pub(super) fn take(patch: &mut Vec<Entry>, set: Dialect, task: Dialect, at: Posi
 }
 
 fn take_field(patch: &mut Vec<Entry>, name: &str) -> Option<Entry> {
-    let at = super::find(patch, name)?;
+    let at = find(patch, name)?;
     Some(patch.remove(at))
 }
 
@@ -87,7 +87,7 @@ fn of_map(entry: Entry) -> (String, Position, Said) {
             None => {
                 let mut item = node.clone();
                 if let Value::Map(fields) = &mut item.value
-                    && super::find(fields, "name").is_none()
+                    && find(fields, "name").is_none()
                 {
                     let name = Node::made(at, Value::Text(name.clone()));
                     fields.push(Entry { name: "name".into(), at, node: name });
@@ -124,7 +124,7 @@ pub(in crate::plan) fn item_name(item: &Node) -> Option<&str> {
 }
 
 /// Merges one variable into a list (or a map) by name; gives back whether that changed anything.
-pub(super) fn merge(into: &mut Node, variable: &Variable, kind: Kind) -> bool {
+fn merge(into: &mut Node, variable: &Variable, kind: Kind) -> bool {
     match &mut into.value {
         Value::List(items) => {
             let known = items.iter().position(|item| item_name(item) == Some(&variable.name));
@@ -138,7 +138,7 @@ pub(super) fn merge(into: &mut Node, variable: &Variable, kind: Kind) -> bool {
             true
         }
         Value::Map(fields) => {
-            let known = super::find(fields, &variable.name);
+            let known = find(fields, &variable.name);
             match (known, &variable.item) {
                 (Some(_), _) if kind == Kind::Defaults => return false,
                 (Some(at), Some(item)) => fields[at].node = item.clone(),
@@ -151,5 +151,86 @@ pub(super) fn merge(into: &mut Node, variable: &Variable, kind: Kind) -> bool {
             true
         }
         _ => false,
+    }
+}
+
+fn value_mut<'f>(fields: &'f mut [Entry], name: &str) -> Option<&'f mut Value> {
+    find(fields, name).map(|at| &mut fields[at].node.value)
+}
+
+/// Whether a list or a map by name has this variable.
+fn names(list: &Node, name: &str) -> bool {
+    match &list.value {
+        Value::List(items) => items.iter().any(|item| item_name(item) == Some(name)),
+        Value::Map(fields) => has(fields, name),
+        _ => false,
+    }
+}
+
+impl Merge<'_> {
+    /// A variable has one home in a task, which a set in dicode's words does not know: what it says of one replaces
+    /// the other, or gives way to it.
+    pub(super) fn settle_variables(
+        &mut self,
+        fields: &mut [Entry],
+        patch: &mut [Entry],
+        variables: &mut Vec<Variable>,
+    ) {
+        if let Some(Value::Map(values)) = value_mut(patch, "env")
+            && let Some(Value::Map(permissions)) = value_mut(fields, "permissions")
+            && let Some(at) = find(permissions, "env")
+        {
+            let list = &mut permissions[at].node;
+            if self.kind == Kind::Defaults {
+                values.retain(|value| !names(list, &value.name));
+            }
+            for value in values.iter() {
+                let gone = Variable { name: value.name.clone(), at: value.at, item: None };
+                if merge(list, &gone, self.kind) {
+                    self.note_gone(&["permissions", "env"], value);
+                }
+            }
+        }
+        let Some(Value::Map(own)) = value_mut(fields, "env") else { return };
+        if self.kind == Kind::Defaults {
+            variables.retain(|variable| !has(own, &variable.name));
+        }
+        for variable in variables.iter().filter(|variable| variable.item.is_some()) {
+            if let Some(at) = find(own, &variable.name) {
+                let gone = own.remove(at);
+                self.note_gone(&["env"], &Entry { at: variable.at, ..gone });
+            }
+        }
+    }
+
+    fn note_gone(&mut self, path: &[&str], entry: &Entry) {
+        if let Some(trace) = &mut self.trace {
+            let path: Vec<String> = path.iter().map(|name| (*name).to_owned()).collect();
+            trace.clear(&path, entry);
+        }
+    }
+
+    /// Variables that are a list by name in the document, below `permissions.env`.
+    pub(super) fn variables(&mut self, fields: &mut Vec<Entry>, variables: Vec<Variable>, at: Position) {
+        if variables.is_empty() {
+            return;
+        }
+        let permissions = below(fields, "permissions", at, || Value::Map(Vec::new()));
+        let Value::Map(permissions) = &mut permissions.value else { return };
+        let list = below(permissions, "env", at, || Value::List(Vec::new()));
+        let path = ["permissions".to_owned(), "env".to_owned()];
+        for variable in variables {
+            let changed = merge(list, &variable, self.kind);
+            let entry = Entry {
+                name: variable.name,
+                at: variable.at,
+                node: variable.item.unwrap_or_else(|| Node::made(variable.at, Value::Null)),
+            };
+            match &mut self.trace {
+                Some(trace) if changed && is_set(&entry) => trace.set(&path, &entry),
+                Some(trace) if changed => trace.clear(&path, &entry),
+                _ => {}
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ fn node(text: &str) -> Node {
     Node::read(text.as_bytes(), &Budget::manifest(1 << 18)).map_err(|error| error.message).unwrap()
 }
 
-fn document(base: &str, layers: &[(Kind, &str)], dialect: Dialect) -> (Node, Parts) {
+fn document(base: &str, layers: &[(Kind, &str)], dialect: Dialect) -> Merged {
     let files: Vec<RelPath> =
         (0..layers.len()).map(|n| RelPath::parse(&format!("s{n}/taskset.yaml")).unwrap()).collect();
     let nodes: Vec<Node> = layers.iter().map(|(_, text)| node(text)).collect();
@@ -25,7 +25,7 @@ fn document(base: &str, layers: &[(Kind, &str)], dialect: Dialect) -> (Node, Par
 }
 
 fn resolve(base: &str, layers: &[(Kind, &str)]) -> Result<TaskSpec, String> {
-    let (document, parts) = document(&format!("{TASK}{base}"), layers, Dialect::Kindling);
+    let Merged { document, parts, .. } = document(&format!("{TASK}{base}"), layers, Dialect::Kindling);
     let shown = |problems: Vec<Problem>| {
         problems.into_iter().map(|problem| parts.locate(problem).to_string()).collect::<Vec<_>>().join("\n")
     };
@@ -133,7 +133,7 @@ fn the_merged_task_is_checked_again_and_each_problem_knows_its_file() {
     let layers = [
         (Kind::Defaults, "{timeout: soon}"),
         (Kind::Overrides, "{env: {\n  KINDLING_X: a},\n params: {n: {type: digit}}}"),
-        (Kind::Overrides, "{trigger: {daemon: true},\n\n entries: {}}"),
+        (Kind::Overrides, "{trigger: {manual: true},\n\n entries: {}}"),
     ];
     insta::assert_snapshot!(resolve(&format!("{MANUAL}nmae: x\n"), &layers).unwrap_err(), @"
     task.yaml:6:1: unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
@@ -152,7 +152,7 @@ fn dicodes_flat_variables_and_hosts_reach_the_tasks_permissions() {
         (Kind::Overrides, "{env: {A: '2', B: null}, net: []}"),
         (Kind::Overrides, "{env: ['C=3', 'D', {name: HOME, value: h}]}"),
     ];
-    let (merged, _) = document(base, &layers, Dialect::Dicode);
+    let merged = document(base, &layers, Dialect::Dicode).document;
     let permissions = merged.get("permissions").unwrap();
     let Value::List(items) = &permissions.get("env").unwrap().value else { unreachable!() };
     let said = |item: &Node| match item.get("value").and_then(Node::text) {
@@ -169,7 +169,7 @@ fn dicodes_flat_variables_and_hosts_reach_the_tasks_permissions() {
 #[test]
 fn a_dicode_set_sets_variables_of_a_kindling_task() {
     let base = format!("{TASK}{MANUAL}env: {{A: '1'}}\n");
-    let (merged, _) = document(&base, &[(Kind::Overrides, "{env: [A=2, B=3]}")], Dialect::Dicode);
+    let merged = document(&base, &[(Kind::Overrides, "{env: [A=2, B=3]}")], Dialect::Dicode).document;
     let env = read_node(&merged).unwrap().spec.env;
     assert_eq!(env.into_iter().map(|(name, value)| name + &value).collect::<Vec<_>>(), ["A2", "B3"]);
 }

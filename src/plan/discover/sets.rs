@@ -3,19 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::config::node::{Node, Value};
+use crate::config::node::Node;
 use crate::model::path::{MAX_PATH_BYTES, RelPath};
 use crate::model::problem::{Position, Problem, Reason};
 use crate::model::tree::NodeKind;
-use crate::plan::catalog::{Declared, Known, SetState, is_enabled, layers, sets_above};
+use crate::plan::catalog::{Declared, Known, SetState, is_enabled, is_frozen, layers, sets_above};
 use crate::plan::nested::{self, MOST_REPOSITORIES};
-use crate::plan::taskset::{Child, Dialect, Home, SetFile, file_of};
+use crate::plan::taskset::{Child, Home, SetFile, file_of};
 use crate::plan::{cascade, exclude};
 
 use super::{FileRead, Later, SET_MANIFEST, TASK_MANIFEST, Work, broken};
-
-/// Sets inside one another: each costs a round, and a pass has 16.
-const MOST_NESTED: usize = 10;
 
 /// What stands in a directory that an entry leads to.
 enum What {
@@ -84,6 +81,10 @@ impl Work<'_> {
             return;
         };
         self.visited.insert(Arc::clone(key));
+        if is_frozen(&self.view, key) {
+            self.view.keep_unit(key);
+            return;
+        }
         let layers = layers(&self.view, key);
         if !is_enabled(declared, &layers) {
             self.drop_below(key);
@@ -124,7 +125,7 @@ impl Work<'_> {
         let repositories = self.input.repositories;
         if let (Some(source), Some((url, _))) = (&repositories.source, root.repository()) {
             let from = from.as_ref().and_then(RelPath::repository).map(|(url, _)| url);
-            if let Some(problem) = nested::refusal(source, from.as_deref(), &url) {
+            if let Some(problem) = nested::refusal(source, repositories.declared(), from.as_deref(), &url) {
                 return What::Refused(problem);
             }
         }
@@ -140,13 +141,6 @@ impl Work<'_> {
             return What::Away;
         }
         self.what_is_in(dir)
-    }
-
-    /// An entry leads to a repository that cannot be had now: its unit and what was below it stay.
-    fn keep_away(&mut self, key: &Arc<str>, dir: &RelPath) {
-        self.dirty.remove(key);
-        self.view.keep_unit(key);
-        self.keep(key, dir, Vec::new());
     }
 
     fn what_is_in(&self, dir: &RelPath) -> What {
@@ -228,21 +222,6 @@ impl Work<'_> {
         Some((self.view.set(&declared.set)?.file.clone(), declared.at))
     }
 
-    /// Whether a set may lie here: not inside itself, and not too deep.
-    fn may_nest(&self, key: &str, dir: &RelPath) -> Result<(), String> {
-        let above = sets_above(&self.view, key);
-        let dirs: Vec<&RelPath> =
-            above.iter().rev().filter_map(|key| self.view.set(key)).map(|set| &set.dir).collect();
-        if let Some(first) = dirs.iter().position(|other| *other == dir) {
-            let chain = dirs[first..].iter().map(ToString::to_string).collect::<Vec<_>>().join(" -> ");
-            return Err(format!("the set refers to itself: {chain} -> {dir}"));
-        }
-        if dirs.len() >= MOST_NESTED {
-            return Err(format!("more than {MOST_NESTED} sets lie inside one another"));
-        }
-        Ok(())
-    }
-
     fn resolve_set(&mut self, key: &Arc<str>, dir: &RelPath) {
         let is_root = self.view.declared(key).is_none() && **key == *dir.as_str() && !self.is_below_set(dir);
         let leads_here = self.view.declared(key).is_some_and(|declared| declared.dir() == Some(dir));
@@ -294,6 +273,12 @@ impl Work<'_> {
         let Some(file) = file_of(dir) else { return };
         let mut problems = set.problems.clone();
         problems.extend(self.misplaced(key));
+        let (misnamed, warnings) = self.misnamed(key, set);
+        if !misnamed.is_empty() {
+            problems.extend(misnamed);
+            self.freeze(key, dir, problems);
+            return;
+        }
         let before = self.input.catalog.set(key);
         let most = self.input.limits.set_entries;
         self.entries += set.children.len();
@@ -314,10 +299,16 @@ impl Work<'_> {
             dialect: set.dialect,
             defaults: set.defaults.clone(),
             children: children.clone().into(),
+            ends_whole: set.ends_whole,
             problems,
-            warnings: set.warnings.clone(),
+            warnings: set.warnings.iter().cloned().chain(warnings).collect(),
             kept: false,
+            frozen: false,
         };
+        if before.is_some_and(|before| before.frozen) {
+            // What changed below it meanwhile was not looked at.
+            self.scopes.push(Arc::clone(key));
+        }
         if before.is_some_and(|before| differ(before, &state)) {
             self.recheck.insert(Arc::clone(key));
         }
@@ -360,110 +351,13 @@ impl Work<'_> {
         }
     }
 
-    fn touch_around(&mut self, dir: &RelPath) {
+    pub(super) fn touch_around(&mut self, dir: &RelPath) {
         let catalog = self.input.catalog;
         for key in dir.ancestors().flat_map(|above| catalog.users_of(&above).collect::<Vec<_>>()) {
             if catalog.get(key).is_some() && catalog.declared(key).is_some() {
                 self.dirty.insert(Arc::clone(key));
             }
         }
-    }
-
-    /// What overrides of a set say beside its entries: it has no field of its own that could be meant.
-    fn misplaced(&self, key: &str) -> Vec<Problem> {
-        let overrides =
-            layers(&self.view, key).into_iter().filter(|layer| layer.kind == cascade::Kind::Overrides);
-        let mut problems = Vec::new();
-        for layer in overrides {
-            let Value::Map(fields) = &layer.node.value else { continue };
-            for field in fields.iter().filter(|field| !matches!(field.name.as_str(), "entries" | "enabled")) {
-                let message = "overrides of a set hold `entries` and `enabled` alone: what all its tasks should have \
-                               goes into its `defaults`";
-                let problem = Problem::new(Reason::InvalidManifest, message).in_file(layer.file.clone());
-                problems.push(problem.at(field.at.line, field.at.column));
-            }
-        }
-        problems
-    }
-
-    /// Leaves everything below a key as it is: what is declared there cannot be told.
-    fn keep(&mut self, key: &Arc<str>, dir: &RelPath, problems: Vec<Problem>) {
-        let Some(file) = file_of(dir) else { return };
-        let catalog = self.input.catalog;
-        let known = catalog.set(key).cloned();
-        let state = match known {
-            // Its entries are those that it had; where they lay is what their overrides were read from.
-            Some(known) => SetState { problems, kept: true, ..known },
-            None => SetState {
-                dir: dir.clone(),
-                file,
-                dialect: Dialect::Kindling,
-                defaults: None,
-                children: Arc::from([]),
-                problems,
-                warnings: Vec::new(),
-                kept: true,
-            },
-        };
-        self.view.put_set(Arc::clone(key), state);
-        if !self.is_in_scope(key) {
-            return;
-        }
-        for (unit, _) in catalog.units_within(key).filter(|(unit, _)| *unit != key) {
-            self.visited.insert(Arc::clone(unit));
-            if catalog.declared(unit).is_none() {
-                self.dirty.insert(Arc::clone(unit));
-            }
-        }
-        self.visited.extend(catalog.sets_within(key).map(|(set, _)| Arc::clone(set)));
-        let entries: Vec<Arc<str>> =
-            catalog.declared_within(key).map(|(entry, _)| Arc::clone(entry)).collect();
-        for entry in entries.iter().filter(|entry| *entry != key) {
-            self.visit(entry);
-        }
-    }
-
-    /// An entry that leads to no unit and no set: its unit is broken, and what was below it stays.
-    fn put_broken(&mut self, key: &Arc<str>, dir: Option<RelPath>, problems: Vec<Problem>) {
-        self.dirty.remove(key);
-        let home = dir.clone().unwrap_or_else(RelPath::root);
-        self.view.put_unit(Arc::clone(key), Some(broken(&home, dir, problems)));
-        self.keep(key, &home, Vec::new());
-    }
-
-    /// Takes away what lies below an entry, and its own unit.
-    fn drop_below(&mut self, key: &Arc<str>) {
-        self.dirty.remove(key);
-        self.view.drop_unit(key);
-        self.forget_set(key);
-    }
-
-    /// Takes an entry away with all below it.
-    fn drop_whole(&mut self, key: &Arc<str>) {
-        self.drop_below(key);
-        if let Some(dir) = self.input.catalog.declared(key).and_then(Declared::dir).cloned() {
-            self.touch_around(&dir);
-        }
-        self.view.drop_declared(key);
-    }
-
-    /// An entry is no set: nothing lies below it.
-    fn forget_set(&mut self, key: &Arc<str>) {
-        let catalog = self.input.catalog;
-        if self.view.set(key).is_none() && catalog.set(key).is_none() {
-            return;
-        }
-        let below = |other: &&Arc<str>| *other != key;
-        let units: Vec<_> = catalog.units_within(key).map(|(unit, _)| unit).filter(below).collect();
-        let entries: Vec<_> = catalog.declared_within(key).map(|(entry, _)| entry).filter(below).collect();
-        let sets: Vec<_> = catalog.sets_within(key).map(|(set, _)| set).collect();
-        for unit in units {
-            self.dirty.remove(unit);
-            self.view.drop_unit(unit);
-        }
-        entries.into_iter().for_each(|entry| self.view.drop_declared(entry));
-        sets.into_iter().for_each(|set| self.view.drop_set(set));
-        self.view.drop_set(key);
     }
 }
 

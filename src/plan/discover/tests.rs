@@ -9,6 +9,7 @@ use crate::plan::catalog::Resolved;
 use crate::plan::hash;
 
 mod nested;
+mod overrides;
 mod sets;
 
 /// A source in memory: paths with their kind and bytes, and what is known of it.

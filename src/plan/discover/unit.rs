@@ -10,7 +10,7 @@ use crate::model::path::RelPath;
 use crate::model::problem::{Position, Problem, Reason};
 use crate::model::spec::TaskSpec;
 use crate::model::tree::NodeKind;
-use crate::plan::cascade::{self, Parts};
+use crate::plan::cascade::{self, Merged, Parts};
 use crate::plan::catalog::{Entry, Known, Resolved, RootTask, is_kept, layers};
 use crate::plan::exclude::{self, Excludes};
 use crate::plan::hash;
@@ -218,15 +218,16 @@ impl<'a> Work<'a> {
         is_inline: bool,
     ) -> Result<Manifested, Stop> {
         let layers = layers(&self.view, key);
-        let (document, parts) = if layers.is_empty() {
-            (document, Parts::of(file.clone()))
+        let Merged { document, parts, warnings: of_sets } = if layers.is_empty() {
+            Merged { document, parts: Parts::of(file.clone()), warnings: Vec::new() }
         } else {
             cascade::merge(document, file, &layers)
         };
         let located =
             |problems: Vec<Problem>| problems.into_iter().map(|problem| parts.locate(problem)).collect();
         let read = manifest::read_node(&document).map_err(|problems| Stop::Broken(located(problems)))?;
-        let TaskRead { spec, script_at, warnings } = read;
+        let TaskRead { spec, script_at, mut warnings } = read;
+        warnings.extend(of_sets);
         let (place, at) = parts.place(script_at);
         Ok(Manifested {
             key: Arc::from(key),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::path::RelPath;
-use crate::plan::catalog::{Catalog, Declared, Entry, Found, Known, RootTask, SetState};
+use crate::plan::catalog::{Catalog, Declared, Entry, Found, Known, RootTask, SetState, is_within};
 
 pub(super) struct View<'a> {
     catalog: &'a Catalog,
@@ -32,6 +32,14 @@ impl<'a> View<'a> {
 
     pub fn drop_unit(&mut self, key: &Arc<str>) {
         self.put_unit(Arc::clone(key), None);
+    }
+
+    /// Everything below `key` is as it was known.
+    pub fn forget_below(&mut self, key: &str) {
+        let stays = |other: &Arc<str>| **other == *key || !is_within(other, key);
+        self.found.units.retain(|other, _| stays(other));
+        self.found.declared.retain(|other, _| stays(other));
+        self.found.sets.retain(|other, _| stays(other));
     }
 
     /// A unit that was taken away is there after all.

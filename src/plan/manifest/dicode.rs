@@ -132,7 +132,11 @@ fn trigger(field: &Field<'_>, read: &mut Lenient<'_>) -> Option<Trigger> {
         &["manual", "daemon", "restart", "cron", "webhook", "chain", "webhook_secret", "auth"],
         &[],
     );
+    let is_off = |field: &Field<'_>| matches!(field.node.value, Value::Boolean(false, _));
     for (kind, field) in LATER.iter().filter_map(|kind| Some((kind, fields.get(kind)?))) {
+        if is_off(&field) {
+            continue;
+        }
         let message = format!("`{kind}` is a trigger that this version of kindling does not have yet");
         read.errors.push(fields.error(field.key_at, &message));
     }

@@ -15,6 +15,8 @@ mod kindling;
 mod params;
 mod permissions;
 
+pub(super) use self::permissions::CONFINING;
+
 /// Most problems that are reported of one manifest; more would not be read by anybody.
 const MAX_PROBLEMS: usize = 20;
 

@@ -8,7 +8,7 @@ use crate::config::words::quoted;
 use crate::model::spec::{HostVariable, Permissions, Runtime, Sandbox};
 
 /// The fields that confine a script.
-pub(super) const CONFINING: [&str; 4] = ["fs", "net", "run", "sys"];
+pub(in crate::plan) const CONFINING: [&str; 4] = ["fs", "net", "run", "sys"];
 
 /// Reads the permissions of a `kindling/v1` task. `env` are the variables that it sets itself.
 pub(super) fn permissions(

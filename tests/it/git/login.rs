@@ -158,3 +158,72 @@ async fn a_token_is_never_sent_where_others_can_read_along() {
         assert_eq!((error.reason, error.stalled), ("BadCredential", true), "{url}");
     }
 }
+
+/// Makes a pipe that nobody writes to.
+fn pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, mknodat};
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    mknodat(CWD, path, FileType::Fifo, 0o600.into(), 0).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_no_credential_and_is_not_waited_for() {
+    let locked = Locked::new();
+    let ssh = locked.bench.options("ssh://git@127.0.0.1:1/x");
+    let key = |path: PathBuf| {
+        let mut options = GitOptions { origin: ssh.origin.clone(), ..ssh.clone() };
+        options.origin.auth = Some(GitAuth::SshKeyFile(path));
+        GitSource::open(options)
+    };
+    let at = |name: &str| locked.bench.data.path().join(name);
+    pipe(&at("pipe"));
+    std::fs::create_dir(at("dir")).unwrap();
+    for name in ["pipe", "dir"] {
+        for mut source in [locked.source(Some(GitAuth::TokenFile(at(name)))), key(at(name))] {
+            let failed = tokio::time::timeout(Duration::from_secs(20), fail(&mut source)).await;
+            let error = failed.expect("nobody waits for a pipe");
+            assert_eq!((error.reason, error.stalled), ("CredentialMissing", true));
+            assert!(error.message.contains("it is not a regular file"), "{}", error.message);
+        }
+    }
+    pipe(&at("ssh/known_hosts"));
+    std::fs::write(at("key"), "no key\n").unwrap();
+    let failed = tokio::time::timeout(Duration::from_secs(20), fail(&mut key(at("key")))).await.unwrap();
+    assert!(failed.message.contains("known_hosts is not a regular file"), "{}", failed.message);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_noticed_without_a_request() {
+    let locked = Locked::new();
+    let polled = |auth: Option<GitAuth>| {
+        let mut options = locked.bench.options(&locked.server.url("remote.git"));
+        (options.origin.auth, options.origin.poll_interval) = (auth, Duration::from_millis(20));
+        GitSource::open(options)
+    };
+    let mut source = polled(Some(GitAuth::TokenFile(locked.file())));
+    let quiet = async |source: &mut GitSource| {
+        tokio::time::timeout(Duration::from_millis(200), source.mended()).await.is_err()
+    };
+    let told = async |source: &mut GitSource| {
+        tokio::time::timeout(Duration::from_secs(20), source.mended()).await.is_ok()
+    };
+    assert_eq!(fail(&mut source).await.reason, "CredentialMissing");
+    assert!(quiet(&mut source).await);
+    locked.write("wrong-s3cret");
+    assert!(told(&mut source).await && quiet(&mut source).await);
+    assert_eq!(locked.server.requests(), 0);
+    // What the server refuses is a file's too, and is counted anew.
+    for stalled in [false, false, true] {
+        assert_eq!(fail(&mut source).await.stalled, stalled);
+    }
+    assert!(quiet(&mut source).await);
+    let asked = locked.server.requests();
+    locked.write("right-t0ken");
+    assert!(told(&mut source).await);
+    assert_eq!(locked.server.requests(), asked);
+    look(&mut source).await;
+    assert!(quiet(&mut source).await);
+    // A variable of the environment cannot change.
+    let mut unset = polled(Some(GitAuth::TokenEnv("KINDLING_NO_SUCH_TOKEN".into())));
+    assert!(fail(&mut unset).await.stalled && quiet(&mut unset).await);
+}

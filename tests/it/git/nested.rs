@@ -1,6 +1,6 @@
 //! Repositories that sets lead to, through the real binary.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::service::client::{Client, condition};
@@ -90,4 +90,58 @@ async fn a_set_of_a_repository_leads_to_another_one_of_its_server_alone() {
         assert!(unit["problems"][0]["message"].as_str().unwrap().contains(why), "{unit}");
     }
     assert_eq!(stranger.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_copies_that_sets_lead_to() {
+    let repo = Repo::new();
+    publish(&repo, "one");
+    repo.git(&["clone", "--quiet", "--bare", repo.bare().to_str().unwrap(), "../other.git"]);
+    let entry = |url: &Path| format!("    far: {{ref: {{url: '{}', path: t}}}}\n", url.display());
+    repo.publish(&[("taskset.yaml", &set(&entry(&repo.root().join("other.git"))))]);
+    let source = format!("git: {{url: '{}', poll_interval: 1s}}", repo.bare().display());
+    let mut service = Service::new(&format!("sources: [{{name: s, {source}}}]\n"));
+    let client = service.start().await;
+    client.unit_until("s/far", "is there", |unit| unit["deployedHash"].is_string()).await;
+    let dir = service.data_dir().join("git");
+    let before = copies(&dir);
+    assert_eq!(before.len(), 2);
+    service.kill();
+    let client = service.start().await;
+    client.source_until("s", "is well", |s| condition(s, "Ready").starts_with("True")).await;
+    assert_eq!(copies(&dir), before, "nothing was fetched again");
+    // While the source cannot be read, and no copy of it is there, nobody knows what its sets lead to.
+    service.kill();
+    let away = repo.root().join("away.git");
+    std::fs::rename(repo.bare(), &away).unwrap();
+    let own = |name: &str| name.starts_with("remote-");
+    for (name, _) in before.iter().filter(|(name, _)| own(name)) {
+        std::fs::remove_dir_all(dir.join(name)).unwrap();
+    }
+    let client = service.start().await;
+    let stops = |s: &Value| condition(s, "Ready").starts_with("False RemoteUnreachable");
+    client.source_until("s", "says so", stops).await;
+    // Longer than what is unused takes to go.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let far: Vec<_> = before.iter().filter(|(name, _)| !own(name)).cloned().collect();
+    assert_eq!(copies(&dir), far);
+    std::fs::rename(&away, repo.bare()).unwrap();
+    client.source_until("s", "is well", |s| condition(s, "Ready").starts_with("True")).await;
+    assert!(copies(&dir).iter().any(|copy| far.contains(copy)));
+    // What nothing leads to any more goes at the next start.
+    service.kill();
+    service.configure("sources: [{name: t, local: {path: none}}]\n");
+    service.task("none/t", "echo\n");
+    service.start().await;
+    crate::service::until("they are gone", async || copies(&dir).is_empty().then_some(())).await;
+}
+
+/// The folders of copies, each with what tells it from another one of its name.
+fn copies(dir: &Path) -> Vec<(String, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let all = std::fs::read_dir(dir).unwrap().flatten();
+    let named = all.map(|copy| (copy.file_name().into_string().unwrap(), copy.metadata().unwrap().ino()));
+    let mut all: Vec<_> = named.collect();
+    all.sort();
+    all
 }

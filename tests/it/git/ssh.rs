@@ -151,8 +151,12 @@ async fn a_repository_over_ssh() {
 async fn an_unknown_host_key_is_shown_with_the_command_that_accepts_it() {
     let Some(program) = program() else { return };
     let (sshd, bench) = (Sshd::start(program, None), bench());
-    let mut source = sshd.source(&bench, "client");
+    let mut options = sshd.options(&bench, "client");
+    options.origin.poll_interval = Duration::from_millis(20);
+    let mut source = GitSource::open(options);
     let error = fail(&mut source).await;
+    let quiet = tokio::time::timeout(Duration::from_millis(200), source.mended()).await;
+    assert!(quiet.is_err(), "the empty file that the attempt made is no news");
     assert_eq!((error.reason, error.stalled), ("HostKeyUnknown", true), "{error:?}");
     let fingerprint = format!("ssh-ed25519 {}", sshd.fingerprint());
     assert!(error.message.contains(&fingerprint), "{}", error.message);
@@ -160,6 +164,7 @@ async fn an_unknown_host_key_is_shown_with_the_command_that_accepts_it() {
     assert!(command.starts_with("ssh-keyscan "), "{command}");
     // A person does as the message says.
     run("sh", &["-c", command]);
+    tokio::time::timeout(Duration::from_secs(20), source.mended()).await.expect("it is noticed");
     assert_eq!(paths(&look(&mut source).await), ["a"]);
 }
 

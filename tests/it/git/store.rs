@@ -162,3 +162,44 @@ async fn a_blob_that_the_remote_lacks_is_named_and_fetched_again_once() {
     assert!(look(&mut source).await.changes.is_none());
     assert_eq!(text(&mut source, "a").await, "1");
 }
+
+#[tokio::test]
+async fn a_commit_that_was_fetched_is_looked_back_at_without_the_remote() {
+    both(&[("a", "1"), ("d/b", "1")], |bench| async move {
+        let first = at(&look(&mut bench.source()).await).to_owned();
+        // The branch is rewritten: nothing but the look back knows the old commit.
+        bench.repo.write("a", "2");
+        bench.repo.git(&["commit", "--quiet", "--all", "--amend", "-m", "rewritten"]);
+        bench.repo.force_push();
+        let second = at(&bench.restarted().await.observe(Ask::Full, None).await.unwrap()).to_owned();
+        assert_ne!(first, second);
+        let aside = bench.repo.root().join("aside");
+        std::fs::rename(bench.repo.bare(), &aside).unwrap();
+        for looked in [false, true] {
+            let mut source = bench.source();
+            if looked {
+                fail(&mut source).await;
+            }
+            let back = source.recall(Revision::new(&first)).await.unwrap();
+            assert_eq!((at(&back), back.rewritten), (first.as_str(), false));
+            assert!(matches!(back.changes, Changes::All));
+            assert_eq!(paths(&back), ["a", "d/b"]);
+            assert_eq!(text(&mut source, "a").await, "1");
+            let gone = source.recall(Revision::new(&"1".repeat(40))).await.unwrap_err();
+            assert_eq!(gone.reason, "CommitGone");
+            assert_eq!(text(&mut source, "a").await, "1", "what was looked back at stays");
+        }
+        std::fs::rename(&aside, bench.repo.bare()).unwrap();
+        let mut source = bench.source();
+        source.recall(Revision::new(&first)).await.unwrap();
+        let seen = look_from(&mut source, &first).await;
+        assert_eq!((at(&seen), seen.rewritten, changed(&seen)), (second.as_str(), true, vec!["a"]));
+        assert_eq!(text(&mut source, "a").await, "2");
+        // Without a copy there is nothing to look back at, and nothing is made.
+        std::fs::remove_dir_all(bench.store()).unwrap();
+        let mut source = bench.source();
+        assert_eq!(source.recall(Revision::new(&first)).await.unwrap_err().reason, "CommitGone");
+        assert!(!bench.store().exists());
+    })
+    .await;
+}

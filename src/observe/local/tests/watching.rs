@@ -174,6 +174,26 @@ async fn a_root_that_comes_back_as_it_was_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_directory_far_above_the_root_is_renamed() {
+    let temp = tempfile::tempdir().unwrap();
+    let above = temp.path().canonicalize().unwrap().join("above");
+    std::fs::create_dir_all(above.join("between/root")).unwrap();
+    let mut site = Site::with(|options| options.root = above.join("between/root"));
+    site.observe(Ask::Full).await;
+    let _ = tokio::time::timeout(Duration::from_millis(100), site.source.hint()).await;
+    for _ in 0..2 {
+        let began = Instant::now();
+        std::fs::rename(&above, temp.path().join("away")).unwrap();
+        site.hint().await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert_eq!(site.try_observe(Ask::Hinted).await.unwrap_err().reason, "RootMissing");
+        std::fs::rename(temp.path().join("away"), &above).unwrap();
+        site.hint().await;
+        site.try_observe(Ask::Hinted).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn root_renamed_over() {
     let mut site = Site::seen(&["a/x"]).await;
     let next = site.temp.path().join("next");

@@ -6,12 +6,12 @@ use super::*;
 use crate::model::spec::Trigger;
 
 /// A set's manifest with these entries, each line indented by four spaces.
-fn set(rest: &str) -> String {
+pub(super) fn set(rest: &str) -> String {
     format!("apiVersion: kindling/v1\nkind: TaskSet\nspec:\n{rest}")
 }
 
 impl World {
-    fn set(&mut self, dir: &str, rest: &str) -> &mut Self {
+    pub(super) fn set(&mut self, dir: &str, rest: &str) -> &mut Self {
         let at = if dir.is_empty() { "taskset.yaml".to_owned() } else { format!("{dir}/taskset.yaml") };
         self.put(&at, &set(rest))
     }
@@ -24,11 +24,11 @@ impl World {
         self.units()[key].as_ref().unwrap().spec.env.clone()
     }
 
-    fn source_problems(&self) -> Vec<String> {
+    pub(super) fn source_problems(&self) -> Vec<String> {
         self.catalog.homeless_problems().map(ToString::to_string).collect()
     }
 
-    fn hash(&self, key: &str) -> String {
+    pub(super) fn hash(&self, key: &str) -> String {
         self.units()[key].as_ref().unwrap().hash.to_string()
     }
 }

@@ -197,6 +197,12 @@ fn what_has_no_effect_is_a_warning_with_its_place() {
 }
 
 #[test]
+fn a_kind_of_trigger_that_is_switched_off_is_as_if_it_were_not_there() {
+    let spec = spec("trigger: {manual: true, cron: false, webhook: false, chain: false, daemon: false}\n");
+    assert_eq!(spec.trigger, Trigger::Manual);
+}
+
+#[test]
 fn what_comes_later_or_is_wrong_is_a_problem() {
     insta::assert_snapshot!(problems("runtime: docker, trigger: {cron: '* * * * *'}").join("\n"), @"
     1:43 `runtime` is `docker`, which this version of kindling does not run yet

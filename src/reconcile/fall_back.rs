@@ -1,0 +1,180 @@
+//! What a git source's units are taken from while its branch cannot be: the commit that was decided last, as it is kept
+//! on this machine. Without it units stay as they are, and say where they come from.
+
+use std::time::Duration;
+
+use crate::act::Target;
+use crate::model::condition::{ConditionStatus, ConditionType};
+use crate::model::history::TriggerKind;
+use crate::model::source::{Origin, Revision};
+use crate::observe::{Observation, ObserveError, Source};
+
+use super::message::{PassOrder, Refusal, RefusalKind, Report};
+use super::outcome::Draft;
+use super::runs::chain;
+use super::source_loop::{SourceLoop, named_by};
+use super::status;
+use super::units::Unit;
+
+/// What a command does after which a pass follows that a guard may stop.
+pub(super) const RESUME: &str = "resume";
+
+/// What became of a way back.
+enum Back {
+    /// The units follow the last decided commit already.
+    Unneeded,
+    /// A pass took the units from this commit.
+    Done(Report, Option<Revision>),
+    /// They stay as they are.
+    Lost(String),
+}
+
+impl<S: Source, T: Target> SourceLoop<S, T> {
+    /// The pass that follows a look.
+    pub(super) async fn follow_look(
+        &mut self,
+        order: &PassOrder,
+        looked: Result<Observation, ObserveError>,
+        took: Duration,
+    ) -> Result<Report, Refusal> {
+        match looked {
+            Ok(observation) => {
+                self.kept = None;
+                let order = PassOrder { cause: named_by(&order.cause, &observation), ..order.clone() };
+                if !self.is_guarded(&order, &observation) {
+                    let done = self.pass(&order, Some((observation, took))).await;
+                    return self.after_switch(&order, done).await;
+                }
+                let back = self.fall_back(&order).await;
+                let refusal = self.stall_on_rewrite(&order, observation).await;
+                back.beside_guard(&order, refusal)
+            }
+            Err(error) => {
+                let back = match self.kept.take() {
+                    // Back from dev mode to what was seen last.
+                    Some(kept) if !self.is_guarded(order, &kept) => {
+                        let revision = kept.revision.clone();
+                        match self.pass(order, Some((kept, took))).await {
+                            Ok(report) => Back::Done(report, revision),
+                            Err(refusal) => {
+                                self.mark_left_behind().await;
+                                Back::Lost(refusal.message)
+                            }
+                        }
+                    }
+                    _ => self.fall_back(order).await,
+                };
+                let refusal = self.source_failed(&error).await;
+                Err(match back {
+                    Back::Done(report, Some(revision))
+                        if !report.steps.is_empty() || order.cause.kind == TriggerKind::Dev =>
+                    {
+                        said(refusal, &format!("its units are those of commit {} again", revision.short()))
+                    }
+                    Back::Lost(why) => said(refusal, &why),
+                    Back::Done(..) | Back::Unneeded => self.with_units_that_stay(refusal),
+                })
+            }
+        }
+    }
+
+    /// A switch of dev mode took place although a guard stops its pass: what is not ready says so.
+    async fn after_switch(
+        &mut self,
+        order: &PassOrder,
+        done: Result<Report, Refusal>,
+    ) -> Result<Report, Refusal> {
+        match done {
+            Err(refusal) if refusal.kind == RefusalKind::Conflict && order.cause.kind == TriggerKind::Dev => {
+                self.mark_left_behind().await;
+                Ok(Report::default())
+            }
+            done => done,
+        }
+    }
+
+    /// Makes a pass over the commit that was decided last, where units do not follow it yet.
+    async fn fall_back(&mut self, order: &PassOrder) -> Back {
+        let is_git = matches!(self.record.spec.origin, Origin::Git(_)) && self.record.dev.is_none();
+        let is_left = self.left_behind().is_some();
+        if !is_git || order.dry || (self.first_pass_done && !is_left) {
+            return Back::Unneeded;
+        }
+        let back = match (self.record.revisions.attempted.clone(), self.source.as_mut()) {
+            (Some(decided), Some(source)) => match source.recall(decided.clone()).await {
+                Ok(observation) => {
+                    self.recalls = true;
+                    let done = self.pass(order, Some((observation, Duration::ZERO))).await;
+                    self.recalls = false;
+                    match done {
+                        Ok(report) => Back::Done(report, Some(decided)),
+                        Err(refusal) => Back::Lost(refusal.message),
+                    }
+                }
+                Err(error) => Back::Lost(chain(&error)),
+            },
+            _ => Back::Lost("no commit of it was ever decided".into()),
+        };
+        match back {
+            Back::Lost(_) if !is_left => Back::Unneeded,
+            Back::Lost(why) => {
+                self.mark_left_behind().await;
+                Back::Lost(why)
+            }
+            back => back,
+        }
+    }
+
+    /// What says that units still come from a working copy although dev mode is off; `None` where none does.
+    pub(super) fn left_behind(&self) -> Option<String> {
+        let condition = self.record.conditions.get(ConditionType::DevMode);
+        condition.filter(|c| c.status == ConditionStatus::False).map(|condition| condition.message.clone())
+    }
+
+    /// What stops the source, and where what runs comes from meanwhile.
+    pub(super) fn with_left_behind(&self, why: String) -> String {
+        match self.left_behind() {
+            Some(left) => format!("{why}; {left}"),
+            None => why,
+        }
+    }
+
+    /// Says on each unit that comes from a working copy that it still does.
+    pub(super) async fn mark_left_behind(&mut self) {
+        let Some(left) = self.left_behind() else { return };
+        let now = self.core.now();
+        let mut draft = Draft::default();
+        for unit in self.units.values() {
+            if unit.record.deployed.is_none() || unit.record.deployed_revision.is_some() {
+                continue;
+            }
+            let mut record = unit.record.clone();
+            let (kind, so) = (ConditionType::DevMode, ConditionStatus::True);
+            if record.conditions.set(now, kind, so, "WorkingCopy", &left) {
+                status::settle(&mut record, unit.busy.is_some(), None, now);
+                record.updated_at = now;
+                draft.units.push(Unit { record, version: unit.version.clone(), busy: unit.busy });
+            }
+        }
+        // Where the store cannot be written, `commit` says so.
+        let _ = self.commit(draft, false).await;
+    }
+}
+
+impl Back {
+    /// The answer to whoever asked while a guard holds. Whoever ends dev mode or a suspension gets what that did.
+    fn beside_guard(self, order: &PassOrder, refusal: Refusal) -> Result<Report, Refusal> {
+        let is_met = order.cause.kind == TriggerKind::Dev
+            || (order.cause.kind == TriggerKind::Command && order.cause.detail == RESUME);
+        match self {
+            Self::Done(report, _) if is_met => Ok(report),
+            Self::Unneeded if is_met => Ok(Report::default()),
+            Self::Lost(why) => Err(said(refusal, &why)),
+            Self::Done(..) | Self::Unneeded => Err(refusal),
+        }
+    }
+}
+
+fn said(refusal: Refusal, so: &str) -> Refusal {
+    Refusal { message: format!("{} ({so})", refusal.message), ..refusal }
+}
