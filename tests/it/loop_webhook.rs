@@ -64,7 +64,12 @@ async fn an_announced_commit_is_looked_for_until_it_is_there() {
     files.put("a/task.sh", "echo 2\n").commit("c2");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(is_at(&world, "c2"));
-    let row = world.service.core().store.history(&HistoryQuery { limit: 1, ..HistoryQuery::default() }).await;
+    let row = world
+        .service
+        .core()
+        .store
+        .history(HistoryQuery { unit: None, source: None, before: None, limit: 1 })
+        .await;
     let row = row.unwrap().remove(0).1;
     assert_eq!((row.cause.kind, row.cause.detail.as_str()), (TriggerKind::Webhook, "delivery d"));
     let phase = |name: &str| row.phases.iter().find(|(phase, _)| phase == name).map(|(_, ms)| *ms);
