@@ -61,7 +61,7 @@ async fn an_announced_commit_is_looked_for_until_it_is_there() {
     // At once, after 100 ms, and every 200 ms.
     let many = looks(&files) - before;
     assert!((20..=30).contains(&many), "{many}");
-    files.put("a/task.sh", "echo 2\n").commit("c2");
+    files.silently("a/task.sh", Some("echo 2\n")).commit("c2");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(is_at(&world, "c2"));
     let row = world
@@ -102,7 +102,7 @@ async fn a_flood_of_pushes_makes_few_passes() {
         announce(&world, None);
         world.service.look_sooner(&source());
     }
-    files.put("a/task.sh", "echo 2\n").commit("c2");
+    files.silently("a/task.sh", Some("echo 2\n")).commit("c2");
     announce(&world, Some("c2"));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(is_at(&world, "c2"));
@@ -121,7 +121,7 @@ async fn a_flood_of_pushes_makes_few_passes() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_no_delivery_names_is_missed_and_told() {
     let (world, files) = deployed(Duration::from_secs(10)).await;
-    files.put("a/task.sh", "echo 2\n").commit("c2");
+    files.silently("a/task.sh", Some("echo 2\n")).commit("c2");
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert!(is_at(&world, "c2"));
     assert_eq!(health(&world), WebhookHealth::default(), "a delivery may still come");
@@ -137,7 +137,7 @@ async fn a_commit_that_no_delivery_names_is_missed_and_told() {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_that_comes_after_the_poll_is_not_missed() {
     let (world, files) = deployed(Duration::from_secs(10)).await;
-    files.put("a/task.sh", "echo 2\n").commit("c2");
+    files.silently("a/task.sh", Some("echo 2\n")).commit("c2");
     world.until("c2 is deployed", |world| is_at(world, "c2")).await;
     announce(&world, Some("c2"));
     tokio::time::sleep(Duration::from_mins(5)).await;
@@ -148,7 +148,7 @@ async fn a_delivery_that_comes_after_the_poll_is_not_missed() {
 async fn a_suspended_source_takes_the_push_when_it_is_resumed() {
     let (world, files) = deployed(HOUR).await;
     world.service.suspend(&all(), "a night's sleep".into()).await.unwrap();
-    files.put("a/task.sh", "echo 2\n").commit("c2");
+    files.silently("a/task.sh", Some("echo 2\n")).commit("c2");
     announce(&world, Some("c2"));
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(is_at(&world, "c1"));
