@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State as AxumState;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::act::Target;
@@ -23,8 +24,9 @@ const PAGE: u32 = 50;
 /// Most rows of a page.
 const LARGEST_PAGE: u32 = 1000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Named {
+    /// Only this one: the name of a source, or a unit's id or a unique suffix of one.
     name: Option<String>,
 }
 
@@ -106,8 +108,9 @@ fn unit_view(board: &Board, unit: &UnitRecord) -> UnitView {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct OfUnit {
+    /// The unit: an id or a unique suffix of one; the full id of one that is gone.
     unit: String,
 }
 
@@ -130,11 +133,15 @@ pub(super) async fn why<T: Target>(
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct OfHistory {
+    /// Only this unit.
     unit: Option<String>,
+    /// Only the units of this source.
     source: Option<String>,
+    /// So many rows at most: 1 to 1,000, 50 without it.
     limit: Option<u32>,
+    /// Only rows older than the one with this number.
     before: Option<i64>,
 }
 

@@ -6,6 +6,7 @@ use crate::model::time::Timestamp;
 use crate::support::text::printable;
 
 use super::Context;
+use super::advice::advice;
 use super::error::{CliError, Ended};
 use super::output::{Format, Output, age, short, short_revision};
 use super::{report, rows};
@@ -54,6 +55,7 @@ type Lines = Vec<(String, String)>;
 fn standing(unit: &UnitView, now: Timestamp) -> Lines {
     let mut lines = Lines::new();
     let mut put = |name: &str, text: String| lines.push((name.to_owned(), text));
+    let next = next_step(unit);
     for condition in &unit.conditions {
         put(&condition.kind.to_lowercase(), told(condition, now));
     }
@@ -78,7 +80,18 @@ fn standing(unit: &UnitView, now: Timestamp) -> Lines {
         let since = unit.held.as_ref().map(|held| age(&held.since, now)).unwrap_or_default();
         put("hold", format!("{held} (for {since})"));
     }
+    if let Some(next) = next {
+        put("next", next);
+    }
     lines
+}
+
+/// What mends it, if it is not as it should be.
+fn next_step(unit: &UnitView) -> Option<String> {
+    let bad = |kind| rows::condition(&unit.conditions, kind).filter(|condition| condition.status == "False");
+    let reason = bad("Ready").or_else(|| bad("Healthy")).map(|condition| condition.reason.as_str());
+    let stopped = unit.suspended.as_ref().map(|_| "Suspended");
+    advice(&unit.id, reason.or(stopped)?)
 }
 
 /// A field of which sets speak, with every place that set it, the lowest first.

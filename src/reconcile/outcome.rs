@@ -215,7 +215,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if step.rule == Rule::Rollback {
             record.hold.clone_from(&doing.hold);
             record.pinned = doing.hold.as_ref().map(|_| version.hash);
-        } else {
+        } else if step.rule != Rule::Restart {
             // A newer step knows better what is desired.
             if unit.busy.is_none() && !is_broken {
                 record.desired = Some(version.hash);
@@ -269,7 +269,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let mut unit = self.next_state(&doing.step.unit);
         unit.record.attempted = doing.step.to;
         unit.record.generation = unit.record.generation.max(doing.step.generation);
-        if doing.step.rule != Rule::Rollback {
+        if !matches!(doing.step.rule, Rule::Rollback | Rule::Restart) {
             unit.record.desired = doing.step.to;
         }
         unit.record.problems.clear();
@@ -425,6 +425,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return Ok(());
         }
         self.record.has_strayed |= draft.strays;
+        self.core.metrics().recorded(&self.record.spec.name, &draft.history);
         let recording = Recording {
             source: Some(self.record.state()),
             removed: draft.removed.clone(),
@@ -460,6 +461,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return Err(self.store_failed(&[], &chain(&error)));
         }
         self.record.passes += 1;
+        self.core.metrics().found_nothing(&self.record.spec.name);
         self.core.board.put_source(self.record.clone());
         Ok(())
     }

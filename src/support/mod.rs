@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod lifecycle;
+pub mod manager;
 pub mod telemetry;
 pub mod text;

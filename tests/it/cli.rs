@@ -3,7 +3,7 @@
 mod calls;
 mod fake;
 mod listings;
-mod place;
+pub mod place;
 mod runs;
 mod service;
 
@@ -48,6 +48,7 @@ fn help_names_every_command() {
       run          Run a task, with its log on stderr and its output on stdout
       cancel       End a run
       rollback     Deploy an earlier version of a unit, and hold the one that its source asks for
+      restart      Start the process of a daemon anew, in the version that runs, and wait until it does
       suspend      Stop changes to a source or a unit until it is resumed
       resume       Allow changes again, lift a hold, and make a pass
       source       List, add or remove sources, or take one from a working copy

@@ -1,11 +1,14 @@
 //! One binary for all tests that need more than one module.
 #![cfg(test)]
 
+mod api;
+mod canary;
 mod cli;
 mod dev;
 mod dicode;
 mod errors;
 mod faults;
+mod gallery;
 mod git;
 mod hostile;
 mod http_backend;
@@ -18,9 +21,11 @@ mod loop_pass;
 mod loop_trust;
 mod migrations;
 mod process;
+mod promises;
 mod reload;
 mod repo;
 mod service;
 mod sets;
 mod store;
+mod troubles;
 mod world;
