@@ -34,12 +34,8 @@ pub async fn version(program: &Path) -> io::Result<String> {
 /// # Errors
 /// It cannot be started, fails, or does not answer within 5 s.
 pub async fn version_of_ssh() -> io::Result<String> {
-    let asked = Command::new("ssh")
-        .arg("-V")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+    let asked =
+        Command::new("ssh").arg("-V").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).output();
     let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| io::ErrorKind::TimedOut)??;
     if !answer.status.success() {
         return Err(io::Error::other(format!("it ended with {}", answer.status)));

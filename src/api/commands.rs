@@ -109,10 +109,7 @@ async fn version<T: Target>(api: &super::Api<T>, unit: &UnitId, prefix: &str) ->
     }
 }
 
-pub(super) async fn restart<T: Target>(
-    AxumState(api): State<T>,
-    Body(request): Body<UnitRequest>,
-) -> Answer {
+pub(super) async fn restart<T: Target>(AxumState(api): State<T>, Body(request): Body<UnitRequest>) -> Answer {
     let unit = subject::unit(&api.service, &request.unit)?;
     let subject = Subject::Unit(unit.id.clone());
     gather(std::slice::from_ref(&subject), vec![api.service.restart(&unit.id).await])

@@ -130,6 +130,12 @@ pub(super) async fn why<T: Target>(
         unit: unit.map(|unit| unit_view(&api.service.core().board, &unit)),
         last: rows.first().map(Into::into),
         fields: api.service.origins(&id).await.iter().map(Into::into).collect(),
+        source_unready: api
+            .service
+            .core()
+            .board
+            .source(&id.source)
+            .and_then(|source| unready(&source.conditions)),
     }))
 }
 

@@ -203,10 +203,13 @@ mod tests {
         let lines: Vec<&str> = page.0.lines().collect();
         assert_eq!(lines[0], "kindling_t_bucket{k=\"v\",le=\"0.001\"} 1");
         assert_eq!(lines[1], "kindling_t_bucket{k=\"v\",le=\"0.005\"} 2");
-        assert_eq!(&lines[lines.len() - 3..], [
-            "kindling_t_bucket{k=\"v\",le=\"+Inf\"} 3",
-            "kindling_t_sum{k=\"v\"} 90.003",
-            "kindling_t_count{k=\"v\"} 3",
-        ]);
+        assert_eq!(
+            &lines[lines.len() - 3..],
+            [
+                "kindling_t_bucket{k=\"v\",le=\"+Inf\"} 3",
+                "kindling_t_sum{k=\"v\"} 90.003",
+                "kindling_t_count{k=\"v\"} 3",
+            ]
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! `/openapi.json`: the API described, from the table of routes and the types of the wire.
 
 use axum::Json;
-use schemars::generate::SchemaSettings;
 use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::act::Target;
@@ -63,7 +63,8 @@ fn operation(endpoint: &Endpoint, taken: &mut SchemaGenerator, given: &mut Schem
     }
     if let Some(body) = endpoint.body {
         let schema = body(taken);
-        made["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+        made["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": schema } } });
     }
     if endpoint.is_open {
         made["security"] = json!([]);

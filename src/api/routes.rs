@@ -14,8 +14,8 @@ use super::listings::{Named, OfHistory, OfUnit};
 use super::runs::{OfLog, OfRuns};
 use super::wire::{
     DevRequest, DiffRequest, EventView, HistoryView, Items, LogView, NewRun, NewSource, ReconcileRequest,
-    ReportView, RollbackRequest, RunView, SourceView, StatusView, SubjectRequest, SuspendRequest, UnitRequest,
-    UnitView, WhyView,
+    ReportView, RollbackRequest, RunView, SourceView, StatusView, SubjectRequest, SuspendRequest,
+    UnitRequest, UnitView, WhyView,
 };
 use super::{Api, commands, events, listings, metrics, openapi, runs};
 
@@ -259,7 +259,9 @@ fn started<T: Target>() -> Vec<Route<T>> {
             .json::<RunView>()
             .by(runs::start),
         get("/api/v1/runs/{id}", "getRun", "Shows a run").json::<RunView>().by(runs::one),
-        get("/api/v1/runs/{id}/wait", "waitRun", "Answers when a run is over").json::<RunView>().by(runs::wait),
+        get("/api/v1/runs/{id}/wait", "waitRun", "Answers when a run is over")
+            .json::<RunView>()
+            .by(runs::wait),
         get("/api/v1/runs/{id}/log", "getLog", "Gives the lines of a run's log, or follows them")
             .query::<OfLog>()
             .gives(Gives::Either(

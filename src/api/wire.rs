@@ -379,6 +379,7 @@ pub struct UnitRequest {
 
 /// `GET /api/v1/why?unit=...`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct WhyView {
     /// Its id.
     pub id: String,
@@ -389,6 +390,9 @@ pub struct WhyView {
     /// The fields of which sets speak, each with every place that had a say.
     #[serde(default)]
     pub fields: Vec<FieldView>,
+    /// Why its source is not ready, as `REASON: MESSAGE`; null where it is.
+    #[serde(default)]
+    pub source_unready: Option<String>,
 }
 
 /// Where the value of a field comes from.

@@ -8,32 +8,46 @@ pub fn advice(name: &str, reason: &str) -> Option<String> {
         "InvalidManifest" | "MissingEntry" | "DuplicateId" | "RefusedPath" | "LimitExceeded" => {
             format!("mend it and save; `kindling wait {name}` tells when it is live")
         }
-        "MissingInterpreter" => "install it, or name it as `runtimes` in kindling.yaml; `kindling check` looks for it".into(),
-        "NotAllowed" => "save that line in kindling.yaml, if the source may have it; no command is needed".into(),
+        "MissingInterpreter" => {
+            "install it, or name it as `runtimes` in kindling.yaml; `kindling check` looks for it".into()
+        }
+        "NotAllowed" => {
+            "save that line in kindling.yaml, if the source may have it; no command is needed".into()
+        }
         "Unreadable" | "RootUnreadable" | "DirectoryUnreadable" => {
             format!("make it readable for the user of the service, then `kindling reconcile {name}`")
         }
-        "Failed" => format!("`kindling logs {name}` shows its last run; `kindling reconcile {name}` tries again"),
+        "Failed" => {
+            format!("`kindling logs {name}` shows its last run; `kindling reconcile {name}` tries again")
+        }
         "Held" | "Suspended" => format!("`kindling resume {name}`"),
         "Restarting" | "CrashLoop" | "Ended" => {
-            format!("`kindling logs {name}` shows why; a save that mends it starts it at once, as `kindling restart {name}` does")
+            format!(
+                "`kindling logs {name}` shows why; a save that mends it starts it at once, as `kindling restart {name}` does"
+            )
         }
         "RootMissing" | "RootNotADirectory" | "RootDeviceChanged" => {
-            format!("make the directory, or correct `path` of {name} in kindling.yaml; `kindling check` looks for it")
+            format!(
+                "make the directory, or correct `path` of {name} in kindling.yaml; `kindling check` looks for it"
+            )
         }
         "AuthenticationFailed" | "CredentialMissing" | "BadCredential" => {
-            format!("put the right one where `auth` of {name} in kindling.yaml points, then `kindling reconcile {name}`")
+            format!(
+                "put the right one where `auth` of {name} in kindling.yaml points, then `kindling reconcile {name}`"
+            )
         }
         "RemoteUnreachable" | "FetchFailed" | "FetchTimedOut" | "RepositoryUnavailable" => {
             format!("it is tried again by itself; `kindling reconcile {name}` tries it now")
         }
-        "RemoteEmpty" | "BranchMissing" | "TagMissing" | "VersionMissing" | "CommitMissing" | "PathMissing"
-        | "BadUrl" | "BadBranch" | "BadTag" | "BadRange" | "BadCommit" => {
+        "RemoteEmpty" | "BranchMissing" | "TagMissing" | "VersionMissing" | "CommitMissing"
+        | "PathMissing" | "BadUrl" | "BadBranch" | "BadTag" | "BadRange" | "BadCommit" => {
             format!("push it, or correct {name} in kindling.yaml; then `kindling reconcile {name}`")
         }
         "RemovalGuard" => format!("if they are to go: `kindling reconcile {name} --allow-removals`"),
         "RewriteGuard" => format!("if it is meant: `kindling reconcile {name} --allow-rewrite`"),
-        "StoreUnwritable" => "`kindling check` says what keeps the data directory from being written to".into(),
+        "StoreUnwritable" => {
+            "`kindling check` says what keeps the data directory from being written to".into()
+        }
         "InvalidConfiguration" => "mend the file and save it; `kindling check` reads it too".into(),
         _ => return None,
     })

@@ -156,7 +156,8 @@ fn room(dir: &Path, findings: &mut Findings) {
     let (free, nodes) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_favail);
     let mib = free >> 20;
     if free < FEW_BYTES {
-        let message = format!("{shown}: {mib} MiB are free on its disk; what is done cannot be recorded without");
+        let message =
+            format!("{shown}: {mib} MiB are free on its disk; what is done cannot be recorded without");
         findings.warn(check, message, format!("make room: df -h {}", shell_word(&shown.to_string())));
     } else if disk.f_files > 0 && nodes == 0 {
         let message = format!("{shown}: its disk takes no more files");
@@ -279,8 +280,7 @@ async fn ssh(settings: &Settings, findings: &mut Findings) {
 
 /// git is needed for repositories of this machine only; over HTTP kindling fetches itself.
 async fn git(settings: &Settings, findings: &mut Findings) {
-    let on_this_machine =
-        |url: &str| url.starts_with('/') || url.to_ascii_lowercase().starts_with("file:");
+    let on_this_machine = |url: &str| url.starts_with('/') || url.to_ascii_lowercase().starts_with("file:");
     let needs = follower(settings, on_this_machine);
     let version = probe::version(Path::new("git")).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "git is not on PATH".to_owned(),
@@ -289,7 +289,11 @@ async fn git(settings: &Settings, findings: &mut Findings) {
     match (version, needs) {
         (Ok(version), _) => findings.ok("git", version),
         (Err(why), Some(source)) => {
-            findings.fail("git", format!("{why}; source {} is fetched with it", source.name), "sudo apt install git, or what your system calls it");
+            findings.fail(
+                "git",
+                format!("{why}; source {} is fetched with it", source.name),
+                "sudo apt install git, or what your system calls it",
+            );
         }
         (Err(why), None) => {
             findings.ok("git", format!("{why}; only repositories of this machine would need it"));

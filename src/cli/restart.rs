@@ -15,8 +15,7 @@ pub struct Args {
 
 pub async fn restart(args: &Args, context: &mut Context) -> Ended {
     let client = context.client()?;
-    let mut done: ReportView =
-        client.post(&["restart"], &UnitRequest { unit: args.unit.clone() }).await?;
+    let mut done: ReportView = client.post(&["restart"], &UnitRequest { unit: args.unit.clone() }).await?;
     // That another version is desired, or held, was not asked about.
     done.problems.clear();
     report::print(&mut context.output, &done, "nothing changed")?;

@@ -41,6 +41,9 @@ fn explain(output: &mut Output, why: &WhyView) -> Result<(), CliError> {
         None => lines.push(("last change".into(), "none was recorded".into())),
     }
     lines.extend(why.fields.iter().map(field));
+    if let Some(unready) = &why.source_unready {
+        lines.extend(source_lines(&why.id, unready));
+    }
     let heading = output.bold(&printable(&why.id));
     output.line(&heading)?;
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -86,6 +89,15 @@ fn standing(unit: &UnitView, now: Timestamp) -> Lines {
     lines
 }
 
+/// That its source is not ready, which keeps changes from it, and what mends that.
+fn source_lines(id: &str, unready: &str) -> Lines {
+    let name = id.split('/').next().unwrap_or_default();
+    let reason = unready.split(':').next().unwrap_or_default();
+    let mut lines = vec![("source".to_owned(), format!("{name} is not ready: {unready}"))];
+    lines.extend(advice(name, reason).map(|next| ("next".to_owned(), next)));
+    lines
+}
+
 /// What mends it, if it is not as it should be.
 fn next_step(unit: &UnitView) -> Option<String> {
     let bad = |kind| rows::condition(&unit.conditions, kind).filter(|condition| condition.status == "False");
@@ -114,7 +126,7 @@ fn hashes(unit: &UnitView) -> String {
         Some(hash) => short(Some(hash)),
         None => "none".into(),
     };
-    if unit.desired_hash == unit.deployed_hash {
+    if unit.desired_hash.is_some() && unit.desired_hash == unit.deployed_hash {
         return format!("{} deployed, as desired", or_none(&unit.deployed_hash));
     }
     format!("{} deployed, {} desired", or_none(&unit.deployed_hash), or_none(&unit.desired_hash))

@@ -239,7 +239,11 @@ async fn copy(conn: &mut SqliteConnection, at: Context<'_>, next: i64) -> Result
     create(&part).map_err(|e| at.io(e))?;
     let target = part.to_str().ok_or_else(|| at.other("its path is not UTF-8"))?;
     sqlx::query("VACUUM INTO ?").bind(target).execute(conn).await.map_err(|e| at.sql(e))?;
+    // What goes back to it must not find half of it.
+    let synced = |path: &Path| fs::File::open(path).and_then(|file| file.sync_all());
+    synced(&part).map_err(|e| at.io(e))?;
     fs::rename(&part, &whole).map_err(|e| at.io(e))?;
+    at.path.parent().map_or(Ok(()), synced).map_err(|e| at.io(e))?;
     for old in copies(at.path).map_err(|e| at.io(e))?.into_iter().skip(COPIES) {
         fs::remove_file(old).map_err(|e| at.io(e))?;
     }

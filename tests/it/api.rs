@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::service::client::{Client, condition};
 use crate::service::{Service, manifest};
 
 /// A service with a task that runs, one that is broken and a daemon.
@@ -21,6 +22,14 @@ pub fn service() -> Service {
     service.write("tasks/beat/task.sh", "exec sleep 600\n");
     service.write("tasks/beat/task.yaml", manifest("beat", "daemon: true"));
     service
+}
+
+/// Starts it, and waits until its daemon runs.
+pub async fn settled(service: &mut Service) -> Client {
+    let client = service.start().await;
+    client.unit_until("team/beat", "runs", |unit| condition(unit, "Healthy").starts_with("True")).await;
+    client.unit_until("team/beat", "is live", |unit| condition(unit, "Ready").starts_with("True")).await;
+    client
 }
 
 /// One call with these headers and nothing else; gives back the status.

@@ -4,11 +4,14 @@
 
 use std::net::TcpListener;
 
+use crate::faults::disk::SmallDisk;
 use crate::http_backend::{Answer, HttpRemote};
 use crate::repo::Repo;
 use crate::service::client::condition;
 use crate::service::{Service, manifest};
 
+/// The page that shows what these commands print.
+const PAGE: &str = include_str!("../../docs/troubleshooting.md");
 const LOCAL: &str = "sources: [{name: local, local: {path: tasks}}]\n";
 
 /// What the three commands say together.
@@ -25,6 +28,7 @@ async fn said(service: &Service, title: &str, about: Option<&str>) -> String {
     let root = service.root().canonicalize().unwrap();
     let all = all.replace(root.to_str().unwrap(), "/srv/try");
     println!("=== {title}\n{all}");
+    assert!(PAGE.contains(&format!("\n## {title}\n")), "docs/troubleshooting.md has no {title}");
     all
 }
 
@@ -32,6 +36,7 @@ async fn said(service: &Service, title: &str, about: Option<&str>) -> String {
 fn assert_told(said: &str, words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "{word:?} is not in\n{said}");
+        assert!(PAGE.contains(word), "{word:?} is not in docs/troubleshooting.md");
     }
 }
 
@@ -50,19 +55,23 @@ async fn a_wrong_token_for_a_repository() {
     let server = HttpRemote::serve_with(repo.root(), |_| Answer::Status(403));
     let url = server.url("remote.git");
     let auth = "auth: {token_file: git-token}";
-    let mut service =
-        Service::new(&format!("sources: [{{name: team, git: {{url: \"{url}\", poll_interval: 1s, {auth}}}}}]\n"));
+    let mut service = Service::new(&format!(
+        "sources: [{{name: team, git: {{url: \"{url}\", poll_interval: 1s, {auth}}}}}]\n"
+    ));
     service.write("git-token", "0123456789\n");
     let client = service.start().await;
     client.source_until("team", "is stalled", |source| !condition(source, "Stalled").is_empty()).await;
     let said = said(&service, "A wrong token for a repository", None).await;
-    assert_told(&said, &[
-        "AuthenticationFailed: ",
-        "HTTP status 403",
-        "-> put the right one where `auth` of team in kindling.yaml points, then `kindling reconcile team`",
-        "others may read its token",
-        "chmod 600 /srv/try/git-token",
-    ]);
+    assert_told(
+        &said,
+        &[
+            "AuthenticationFailed: ",
+            "HTTP status 403",
+            "-> put the right one where `auth` of team in kindling.yaml points, then `kindling reconcile team`",
+            "others may read its token",
+            "chmod 600 /srv/try/git-token",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -70,13 +79,16 @@ async fn an_interpreter_that_is_missing() {
     let text = manifest("digest", "manual: true").replace("runtime: shell", "command: [rscript, digest.R]");
     let service = with_task("digest", &text, "").await;
     let said = said(&service, "A missing interpreter", Some("digest")).await;
-    assert_told(&said, &[
-        "MissingInterpreter: ",
-        "rscript",
-        "-> install it, or name it as `runtimes` in kindling.yaml",
-        "fail  interpreter",
-        "-> install rscript",
-    ]);
+    assert_told(
+        &said,
+        &[
+            "MissingInterpreter: ",
+            "rscript",
+            "-> install it, or name it as `runtimes` in kindling.yaml",
+            "fail  interpreter",
+            "-> install rscript",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -85,19 +97,23 @@ async fn a_manifest_with_a_mistake() {
     service.write("tasks/digest/task.yaml", manifest("digest", "manual: true").replace("name", "nmae"));
     service.client().reconcile().await;
     let said = said(&service, "A broken manifest", Some("digest")).await;
-    assert_told(&said, &[
-        "InvalidManifest: digest/task.yaml:3:1: unknown field `nmae`; did you mean `name`?",
-        "still running",
-        "-> mend it and save",
-        "next         mend it and save",
-        "1 broken",
-        "-> kindling validate /srv/try/tasks",
-    ]);
+    assert_told(
+        &said,
+        &[
+            "InvalidManifest: digest/task.yaml:3:1: unknown field `nmae`; did you mean `name`?",
+            "still running",
+            "-> mend it and save",
+            "next         mend it and save",
+            "1 broken",
+            "-> kindling validate /srv/try/tasks",
+        ],
+    );
 }
 
 #[tokio::test]
 async fn a_set_that_is_half_written() {
-    let set = "apiVersion: kindling/v1\nkind: TaskSet\nspec:\n  entries:\n    digest: {ref: {path: jobs/digest}}\n";
+    let set =
+        "apiVersion: kindling/v1\nkind: TaskSet\nspec:\n  entries:\n    digest: {ref: {path: jobs/digest}}\n";
     let mut service = Service::new(LOCAL);
     service.write("tasks/taskset.yaml", set);
     service.task("tasks/jobs/digest", "echo 1\n");
@@ -105,11 +121,14 @@ async fn a_set_that_is_half_written() {
     service.write("tasks/taskset.yaml", &set[..set.len() - 10]);
     client.source_until("local", "says so", |source| condition(source, "Ready").starts_with("False")).await;
     let said = said(&service, "A half-written set", Some("digest")).await;
-    assert_told(&said, &[
-        "local  InvalidManifest: taskset.yaml:5:",
-        "-> mend it and save; `kindling wait local`",
-        "True Deployed: version",
-    ]);
+    assert_told(
+        &said,
+        &[
+            "local  InvalidManifest: taskset.yaml:5:",
+            "-> mend it and save; `kindling wait local`",
+            "True Deployed: version",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -124,10 +143,10 @@ async fn a_source_that_lost_most_of_its_units() {
     }
     client.source_until("local", "is stalled", |source| !condition(source, "Stalled").is_empty()).await;
     let said = said(&service, "The removal guard", Some("a")).await;
-    assert_told(&said, &[
-        "local  RemovalGuard: ",
-        "-> if they are to go: `kindling reconcile local --allow-removals`",
-    ]);
+    assert_told(
+        &said,
+        &["local  RemovalGuard: ", "-> if they are to go: `kindling reconcile local --allow-removals`"],
+    );
 }
 
 #[tokio::test]
@@ -137,11 +156,14 @@ async fn a_unit_that_was_suspended() {
     service.write("tasks/digest/task.sh", "echo 2\n");
     service.client().reconcile().await;
     let said = said(&service, "A suspended unit", Some("digest")).await;
-    assert_told(&said, &[
-        "Suspended: it is suspended: the API moves on Friday",
-        "-> `kindling resume local/digest`",
-        "next         `kindling resume local/digest`",
-    ]);
+    assert_told(
+        &said,
+        &[
+            "Suspended: it is suspended: the API moves on Friday",
+            "-> `kindling resume local/digest`",
+            "next         `kindling resume local/digest`",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -151,7 +173,10 @@ async fn a_version_that_is_held() {
     service.client().reconcile().await;
     service.attempt(&["rollback", "digest"]).await;
     let said = said(&service, "A held version", Some("digest")).await;
-    assert_told(&said, &["Held: version ", "is held: rolled back by a person", "-> `kindling resume local/digest`"]);
+    assert_told(
+        &said,
+        &["Held: version ", "is held: rolled back by a person", "-> `kindling resume local/digest`"],
+    );
 }
 
 #[tokio::test]
@@ -164,18 +189,24 @@ async fn a_variable_that_a_source_may_not_read() {
 
 #[tokio::test]
 async fn a_daemon_that_ends_again_and_again() {
-    let service = with_task("beat", &manifest("beat", "daemon: true"), "echo cannot connect >&2; exit 7\n").await;
+    let service =
+        with_task("beat", &manifest("beat", "daemon: true"), "echo cannot connect >&2; exit 7\n").await;
     let client = service.client();
     client
-        .unit_until("local/beat", "is in a crash loop", |unit| condition(unit, "Healthy").contains("CrashLoop"))
+        .unit_until("local/beat", "is in a crash loop", |unit| {
+            condition(unit, "Healthy").contains("CrashLoop")
+        })
         .await;
     let said = said(&service, "A daemon in a crash loop", Some("beat")).await;
-    assert_told(&said, &[
-        "CrashLoop: it ended 5 times in a row: ",
-        "exit code 7",
-        "-> `kindling logs local/beat` shows why",
-        "kindling restart local/beat",
-    ]);
+    assert_told(
+        &said,
+        &[
+            "CrashLoop: it ended 5 times in a row: ",
+            "exit code 7",
+            "-> `kindling logs local/beat` shows why",
+            "kindling restart local/beat",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -184,7 +215,15 @@ async fn a_directory_that_is_gone() {
     std::fs::rename(service.root().join("tasks"), service.root().join("moved")).unwrap();
     service.client().source_until("local", "says so", |of| condition(of, "Ready").starts_with("False")).await;
     let said = said(&service, "A directory that is gone", Some("digest")).await;
-    assert_told(&said, &["local  RootMissing: ", "-> make the directory", "mkdir -p /srv/try/tasks"]);
+    assert_told(
+        &said,
+        &[
+            "local  RootMissing: ",
+            "-> make the directory",
+            "source       local is not ready: RootMissing: ",
+            "mkdir -p /srv/try/tasks",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -197,13 +236,16 @@ async fn an_edit_of_the_configuration_with_a_mistake() {
     })
     .await;
     let said = said(&service, "A mistake in kindling.yaml", None).await;
-    assert_told(&said, &[
-        "kindling  InvalidConfiguration: ",
-        "kindling.yaml:2:12: ",
-        "did you mean `name`?",
-        "-> mend the file and save it",
-        "fail  configuration",
-    ]);
+    assert_told(
+        &said,
+        &[
+            "kindling  InvalidConfiguration: ",
+            "kindling.yaml:2:12: ",
+            "did you mean `name`?",
+            "-> mend the file and save it",
+            "fail  configuration",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -215,11 +257,22 @@ async fn a_port_that_is_taken() {
     let (code, why) = service.refused().await;
     assert_eq!(code, Some(3), "{why}");
     assert!(why.contains("cannot listen on") && why.contains("hint: name another address"), "{why}");
-    // What else listens there, and answers nothing, is given up by itself.
-    drop(other);
-    let said = said(&service, "No service", None).await;
-    assert_told(&said, &["cannot reach kindling at", "kindling serve"]);
-    let _other = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    // It takes calls and answers none of them as kindling would.
+    std::thread::spawn(move || {
+        for stream in other.incoming().map_while(Result::ok) {
+            let mut stream = stream;
+            let _ = std::io::Write::write_all(&mut stream, b"220 mail.example.org ESMTP\r\n");
+        }
+    });
+    let said = said(&service, "A port that another program has", None).await;
+    assert_told(
+        &said,
+        &[
+            "the address is `server.listen` of /srv/try/kindling.yaml",
+            "if another program listens there, `ss -ltnp sport = :",
+            "fail  service",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -254,4 +307,23 @@ async fn a_token_that_the_service_does_not_take() {
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(3));
     assert_told(&said, &["the token is missing or wrong", "hint: set KINDLING_TOKEN"]);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full() {
+    let mut service = Service::new(LOCAL);
+    let Some(disk) = SmallDisk::mount(&service.data_dir()) else {
+        println!("passed over: this user cannot mount a small file system");
+        return;
+    };
+    service.task("tasks/digest", "echo 1\n");
+    let client = service.start().await;
+    disk.fill();
+    service.task("tasks/digest", "echo 2\n");
+    client.source_until("local", "says so", |of| condition(of, "Ready").starts_with("False")).await;
+    let said = said(&service, "A full disk", Some("digest")).await;
+    assert_told(
+        &said,
+        &["local  ", "Store", "0 MiB are free on its disk", "-> make room: df -h /srv/try/.kindling"],
+    );
 }

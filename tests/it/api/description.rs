@@ -60,6 +60,20 @@ async fn every_route_refuses_a_page_of_another_place_even_with_the_token() {
 }
 
 #[tokio::test]
+async fn every_route_is_in_the_documents() {
+    let mut service = service();
+    let document = service.start().await.get("/openapi.json").await;
+    let formats = include_str!("../../../docs/formats.md");
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let shown = path.replace("{name}", "NAME").replace("{id}", "ID");
+        for method in methods.as_object().unwrap().keys() {
+            let route = format!("| `{} {shown}", method.to_uppercase());
+            assert!(formats.contains(&route), "{route} is not in docs/formats.md");
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_call_of_the_description_is_answered_and_no_other() {
     let mut service = service();
     let client = service.start().await;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::service::client::Client;
 
-use super::service;
+use super::{service, settled};
 
 /// The page, checked line by line: every sample belongs to a family that was announced, and stands once.
 fn samples(page: &str) -> BTreeMap<String, f64> {
@@ -52,7 +52,7 @@ fn one(samples: &BTreeMap<String, f64>, start: &str) -> f64 {
 #[tokio::test]
 async fn the_page_is_well_formed_and_counts() {
     let mut service = service();
-    let client = service.start().await;
+    let client = settled(&mut service).await;
     client.run("hello").await;
     let before = figures(&client).await;
     assert_eq!(one(&before, "kindling_build_info{version="), 1.0);

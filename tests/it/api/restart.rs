@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::service;
+use super::{service, settled};
 use crate::service::client::Client;
 use crate::service::until;
 
@@ -17,7 +17,7 @@ async fn running(client: &Client) -> String {
 #[tokio::test]
 async fn a_daemon_gets_another_process_and_keeps_its_version_and_its_hold() {
     let mut service = service();
-    let client = service.start().await;
+    let client = settled(&mut service).await;
     let first = running(&client).await;
     let ended = service.attempt(&["restart", "beat"]).await;
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
@@ -44,7 +44,9 @@ async fn a_daemon_gets_another_process_and_keeps_its_version_and_its_hold() {
 async fn what_has_no_process_of_its_own_is_not_restarted() {
     let mut service = service();
     service.start().await;
-    for (unit, words) in [("hello", "is no daemon"), ("broken", "was never deployed"), ("none", "no unit none")] {
+    for (unit, words) in
+        [("hello", "is no daemon"), ("broken", "was never deployed"), ("none", "no unit none")]
+    {
         let ended = service.attempt(&["restart", unit, "-o", "json"]).await;
         let error: Value = serde_json::from_slice(&ended.stderr).unwrap();
         assert!(error["message"].as_str().unwrap().contains(words), "{error}");

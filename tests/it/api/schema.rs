@@ -128,7 +128,8 @@ async fn the_description_names_every_schema_once_and_uses_all() {
             assert!(of["description"].is_string(), "{name}.{field} says nothing of itself");
         }
     }
-    let calls = document["paths"].as_object().unwrap().values().flat_map(|of| of.as_object().unwrap().values());
+    let calls =
+        document["paths"].as_object().unwrap().values().flat_map(|of| of.as_object().unwrap().values());
     let ids: Vec<&str> = calls.map(|call| call["operationId"].as_str().unwrap()).collect();
     let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!(ids.len(), distinct.len());

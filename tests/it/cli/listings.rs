@@ -92,6 +92,7 @@ fn status_shows_problems_first_and_ends_with_1() {
     insta::assert_snapshot!(ageless(&ended.out.replace(&fake.address(), "[ADDRESS]")), @r#"
     NOT READY
       local/b  Failed: no\u{1b}[1m
+               -> `kindling logs local/b` shows its last run; `kindling reconcile local/b` tries again
 
     STOPPED
       local/a  suspended: lunch
@@ -195,6 +196,7 @@ fn why_tells_the_whole_story() {
       problem      a/task.yaml:3:1: no\u{1b}
       hash         a1b2c3 deployed, none desired
       decision     sync by task.updated: task.sh changed
+      next         mend it and save; `kindling wait local/a` tells when it is live
       last change  [AGE] ago, generation 2 (2020-01-01T00:00:00Z)
       trigger      file: a/task.sh
       file         changed task.sh
