@@ -72,10 +72,7 @@ pub(super) async fn sources<T: Target>(
         all.iter().filter(|source| named.name.as_ref().is_none_or(|name| name == source.spec.name.as_str()));
     let items: Vec<SourceView> = wanted.map(|source| (&**source).into()).collect();
     match named.name {
-        Some(name) if items.is_empty() => {
-            let message = format!("there is no source {}", name.escape_debug());
-            Err(Failure::not_found(message).hint("kindling get sources"))
-        }
+        Some(name) if items.is_empty() => Err(subject::no_source(&all, &name)),
         _ => Ok(Json(Items { items })),
     }
 }
@@ -90,10 +87,7 @@ pub(super) async fn units<T: Target>(
         None => board.units(),
     };
     match named.name {
-        Some(name) if units.is_empty() => {
-            let message = format!("there is no unit {}", name.escape_debug());
-            Err(Failure::not_found(message).hint("kindling get units"))
-        }
+        Some(name) if units.is_empty() => Err(subject::no_unit(&board.units(), &name)),
         _ => Ok(Json(Items { items: units.iter().map(|unit| unit_view(board, unit)).collect() })),
     }
 }
@@ -123,7 +117,7 @@ pub(super) async fn why<T: Target>(
     let of_unit = HistoryQuery { unit: Some(id.clone()), limit: 1, ..HistoryQuery::default() };
     let rows = api.service.core().store.history(of_unit).await?;
     if unit.is_none() && rows.is_empty() {
-        return Err(Failure::not_found(format!("there is no unit {id}")).hint("kindling get units"));
+        return Err(subject::no_unit(&api.service.core().board.units(), &query.unit));
     }
     Ok(Json(WhyView {
         id: id.to_string(),
@@ -168,10 +162,10 @@ pub(super) async fn history<T: Target>(
     let (nothing, board) = (rows.is_empty(), &api.service.core().board);
     match (unit, source) {
         (Some(unit), _) if nothing && board.unit(&unit).is_none() => {
-            Err(Failure::not_found(format!("there is no unit {unit}")).hint("kindling get units"))
+            Err(subject::no_unit(&board.units(), &unit.to_string()))
         }
         (_, Some(source)) if nothing && board.source(&source).is_none() => {
-            Err(Failure::not_found(format!("there is no source {source}")).hint("kindling get sources"))
+            Err(subject::no_source(&board.sources(), source.as_str()))
         }
         _ => Ok(Json(Items { items: rows.iter().map(Into::into).collect() })),
     }

@@ -36,14 +36,15 @@ fn explain(output: &mut Output, why: &WhyView) -> Result<(), CliError> {
         Some(unit) => standing(unit, now),
         None => vec![("gone".to_owned(), "it is no longer there; this is the last that was done".to_owned())],
     };
+    if let Some(unready) = &why.source_unready {
+        lines.extend(source_lines(&why.id, unready));
+    }
     match &why.last {
         Some(row) => lines.extend(decision(row, now)),
         None => lines.push(("last change".into(), "none was recorded".into())),
     }
     lines.extend(why.fields.iter().map(field));
-    if let Some(unready) = &why.source_unready {
-        lines.extend(source_lines(&why.id, unready));
-    }
+
     let heading = output.bold(&printable(&why.id));
     output.line(&heading)?;
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

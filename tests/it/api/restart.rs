@@ -53,3 +53,23 @@ async fn what_has_no_process_of_its_own_is_not_restarted() {
         assert!(error["hint"].as_str().unwrap().starts_with("kindling "), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_is_mistyped_is_answered_with_the_nearest_name() {
+    let mut service = service();
+    service.start().await;
+    for (line, words) in [
+        (["run", "helo"], "there is no unit helo; did you mean team/hello?"),
+        (["why", "team/brokne"], "there is no unit team/brokne; did you mean team/broken?"),
+        (["reconcile", "taem"], "there is no source or unit taem; did you mean team?"),
+        (["reconcile", "baet"], "there is no source or unit baet; did you mean team/beat?"),
+    ] {
+        let ended = service.attempt(&line).await;
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.code() == Some(2) && said.contains(words), "{line:?}: {said}");
+    }
+    let ended = service.attempt(&["get", "sources", "teem"]).await;
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("did you mean team?"), "{ended:?}");
+    let ended = service.attempt(&["get", "units", "something-else"]).await;
+    assert!(!String::from_utf8_lossy(&ended.stderr).contains("did you mean"), "{ended:?}");
+}

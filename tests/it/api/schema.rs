@@ -37,7 +37,8 @@ fn misfits(document: &Value, schema: &Value, value: &Value, place: &str, found: 
         // Any JSON.
         _ => return,
     };
-    if !kinds.contains(&kind) && !(kind == "integer" && kinds.contains(&"number")) {
+    let fits = kinds.contains(&kind) || (kind == "integer" && kinds.contains(&"number"));
+    if !fits {
         return found.push(format!("{place}: {kind} is none of {kinds:?}"));
     }
     for (at, item) in value.as_array().into_iter().flatten().enumerate() {
