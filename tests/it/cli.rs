@@ -1,6 +1,7 @@
 //! The command line as a person or a program meets it: the real binary in an empty environment.
 
 mod calls;
+mod check;
 mod fake;
 mod listings;
 pub mod place;
