@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod api;
+mod backup;
 mod canary;
 mod cli;
 mod dev;
