@@ -37,6 +37,12 @@ impl Histogram {
         self.sum += seconds;
         self.count += 1;
     }
+
+    fn merge(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(bucket, more)| *bucket += more);
+        self.sum += other.sum;
+        self.count += other.count;
+    }
 }
 
 /// What was counted of one source.
@@ -73,6 +79,36 @@ pub struct Counts {
     pub waiting: usize,
     /// For how long the oldest of them has waited.
     pub oldest: Duration,
+}
+
+/// What the rows of one recording add, counted before they are handed over: only what was recorded counts.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    steps: BTreeMap<(&'static str, &'static str), u64>,
+    drift_detected: u64,
+    drift_corrected: u64,
+    phases: BTreeMap<String, Histogram>,
+}
+
+impl Tally {
+    pub(super) fn of(rows: &[HistoryRow]) -> Self {
+        let mut tally = Self::default();
+        for row in rows {
+            let action = if row.rule == Rule::Rollback { "rollback" } else { row.action.as_str() };
+            *tally.steps.entry((action, row.outcome.as_str())).or_default() += 1;
+            let is_ok = row.outcome == Outcome::Succeeded;
+            tally.drift_detected += u64::from(row.rule == Rule::Drifted);
+            tally.drift_corrected += u64::from(row.rule == Rule::Drifted && is_ok);
+            for (phase, ms) in row.phases.iter().filter(|_| is_ok) {
+                let took = Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
+                match tally.phases.get_mut(phase) {
+                    Some(times) => times.add(took),
+                    None => tally.phases.entry(phase.clone()).or_default().add(took),
+                }
+            }
+        }
+        tally
+    }
 }
 
 /// The counters. Cheap to clone: all clones are one.
@@ -121,24 +157,22 @@ impl Metrics {
         series.waiting = (many > 0).then_some((many, since));
     }
 
-    /// Steps are over and recorded.
-    pub(super) fn recorded(&self, source: &SourceName, rows: &[HistoryRow]) {
-        if rows.is_empty() {
+    /// Steps are over, and were recorded.
+    pub(super) fn recorded(&self, source: &SourceName, tally: Tally) {
+        let Tally { steps, drift_detected, drift_corrected, phases } = tally;
+        if steps.is_empty() {
             return;
         }
         let mut counts = self.lock();
-        for row in rows {
-            let series = counts.of(source);
-            let action = if row.rule == Rule::Rollback { "rollback" } else { row.action.as_str() };
-            *series.steps.entry((action, row.outcome.as_str())).or_default() += 1;
-            let is_ok = row.outcome == Outcome::Succeeded;
-            series.drift_detected += u64::from(row.rule == Rule::Drifted);
-            series.drift_corrected += u64::from(row.rule == Rule::Drifted && is_ok);
-            for (phase, ms) in row.phases.iter().filter(|_| is_ok) {
-                let took = Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
-                counts.phases.entry(phase.clone()).or_default().add(took);
-            }
+        for (phase, times) in phases {
+            counts.phases.entry(phase).or_default().merge(&times);
         }
+        let series = counts.of(source);
+        for (step, many) in steps {
+            *series.steps.entry(step).or_default() += many;
+        }
+        series.drift_detected += drift_detected;
+        series.drift_corrected += drift_corrected;
     }
 
     /// A run is over.

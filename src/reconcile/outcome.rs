@@ -18,6 +18,7 @@ use crate::record::{HeldBy, Hold, Recording, UnitRecord};
 
 use super::daemons::{Health, Settled};
 use super::message::{Doing, Look, PassOrder, Refusal, RefusalKind};
+use super::metrics::Tally;
 use super::perform::Acted;
 use super::runs::chain;
 use super::source_loop::{SourceLoop, chance};
@@ -425,7 +426,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return Ok(());
         }
         self.record.has_strayed |= draft.strays;
-        self.core.metrics().recorded(&self.record.spec.name, &draft.history);
+        let tally = Tally::of(&draft.history);
         let recording = Recording {
             source: Some(self.record.state()),
             removed: draft.removed.clone(),
@@ -438,6 +439,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Err(error) = self.core.store.commit(recording).await {
             return Err(self.store_failed(&draft.units, &chain(&error)));
         }
+        self.core.metrics().recorded(&self.record.spec.name, tally);
         self.core.board.put_units(draft.units.iter().map(|unit| unit.record.clone()));
         self.core.board.remove_units(&draft.removed);
         self.core.board.put_source(self.record.clone());
