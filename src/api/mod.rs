@@ -5,6 +5,9 @@ mod commands;
 mod error;
 mod events;
 mod listings;
+mod metrics;
+mod openapi;
+mod routes;
 mod runs;
 mod subject;
 pub mod wire;
@@ -16,13 +19,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::act::Target;
 use crate::reconcile::handle::Handle;
+
+use self::routes::Route;
 
 pub use auth::Access;
 pub use error::{code, exit};
@@ -41,7 +45,7 @@ pub struct Api<T> {
 
 type State<T> = axum::extract::State<Arc<Api<T>>>;
 
-/// All routes. Every one but health needs the token. `data_dir` is where the service keeps its own files.
+/// All routes of the table. Every one but health needs the token. `data_dir` is where the service keeps its own files.
 pub fn router<T: Target>(
     service: Handle<T>,
     access: Access,
@@ -49,34 +53,17 @@ pub fn router<T: Target>(
     closing: CancellationToken,
 ) -> Router {
     let api = Arc::new(Api { service, access, data_dir, closing });
-    let guarded = Router::new()
-        .route("/api/v1/status", get(listings::status))
-        .route("/api/v1/sources", get(listings::sources).post(commands::add_source))
-        .route("/api/v1/sources/{name}", axum::routing::delete(commands::remove_source))
-        .route("/api/v1/sources/{name}/dev", axum::routing::put(commands::dev_on).delete(commands::dev_off))
-        .route("/api/v1/units", get(listings::units))
-        .route("/api/v1/why", get(listings::why))
-        .route("/api/v1/history", get(listings::history))
-        .route("/api/v1/events", get(events::stream))
-        .route("/api/v1/reconcile", post(commands::reconcile))
-        .route("/api/v1/wait", post(commands::wait))
-        .route("/api/v1/diff", post(commands::diff))
-        .route("/api/v1/rollback", post(commands::rollback))
-        .route("/api/v1/suspend", post(commands::suspend))
-        .route("/api/v1/resume", post(commands::resume))
-        .route("/api/v1/runs", get(runs::list).post(runs::start))
-        .route("/api/v1/runs/{id}", get(runs::one))
-        .route("/api/v1/runs/{id}/wait", get(runs::wait))
-        .route("/api/v1/runs/{id}/log", get(runs::log))
-        .route("/api/v1/runs/{id}/cancel", post(runs::cancel))
+    let (mut open, mut guarded) = (Router::new(), Router::new());
+    for Route { endpoint, serve } in routes::table() {
+        let router = if endpoint.is_open { &mut open } else { &mut guarded };
+        *router = std::mem::take(router).route(endpoint.path, serve);
+    }
+    let guarded = guarded
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_token));
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(listings::ready))
-        .merge(guarded)
+    open.merge(guarded)
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_host))
         .with_state(api)
 }

@@ -5,18 +5,20 @@
 
 mod convert;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A listing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
 pub struct Items<T> {
     /// Its rows.
     pub items: Vec<T>,
 }
 
 /// A unit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UnitView {
     /// `source/key`.
@@ -63,7 +65,7 @@ pub struct UnitView {
 }
 
 /// Why a source or a unit is left as it is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SuspensionView {
     /// What the person said.
     pub reason: String,
@@ -72,7 +74,7 @@ pub struct SuspensionView {
 }
 
 /// "Not this hash again."
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HoldView {
     /// The hash.
     pub hash: String,
@@ -85,7 +87,7 @@ pub struct HoldView {
 }
 
 /// A condition.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConditionView {
     /// What it speaks of.
     #[serde(rename = "type")]
@@ -101,7 +103,7 @@ pub struct ConditionView {
 }
 
 /// What keeps a unit from being deployed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProblemView {
     /// One word.
     pub reason: String,
@@ -116,7 +118,7 @@ pub struct ProblemView {
 }
 
 /// A source.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceView {
     /// Its name.
@@ -161,7 +163,7 @@ pub struct SourceView {
 }
 
 /// Last seen, last attempted and last deployed are separate facts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RevisionsView {
     /// The newest that was fetched.
     pub seen: Option<String>,
@@ -172,7 +174,7 @@ pub struct RevisionsView {
 }
 
 /// A source to add.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewSource {
     /// Its name.
@@ -188,7 +190,7 @@ pub struct NewSource {
 }
 
 /// A row of history.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryView {
     /// The row's number; `before` of the next page.
@@ -230,7 +232,7 @@ pub struct HistoryView {
 }
 
 /// What woke a pass.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TriggerView {
     /// One word.
     pub kind: String,
@@ -239,7 +241,7 @@ pub struct TriggerView {
 }
 
 /// A file that differs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FileChangeView {
     /// Relative to the unit.
     pub path: String,
@@ -248,7 +250,7 @@ pub struct FileChangeView {
 }
 
 /// A run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
     /// Its id.
@@ -276,7 +278,7 @@ pub struct RunView {
 }
 
 /// A line of a run's log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LogView {
     /// Its number in the run.
     pub seq: u64,
@@ -289,7 +291,7 @@ pub struct LogView {
 }
 
 /// `POST /api/v1/runs`: a run to start.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewRun {
     /// The task: an id or a unique suffix of one.
@@ -303,7 +305,7 @@ pub struct NewRun {
 }
 
 /// `POST /api/v1/reconcile`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ReconcileRequest {
     /// A source, or a unit by its id or a unique suffix; absent: all sources.
@@ -319,7 +321,7 @@ pub struct ReconcileRequest {
 }
 
 /// `POST /api/v1/diff`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DiffRequest {
     /// A source, or a unit by its id or a unique suffix; absent: all sources.
@@ -329,7 +331,7 @@ pub struct DiffRequest {
 }
 
 /// `PUT /api/v1/sources/NAME/dev`: dev mode is switched on; `DELETE` switches it off.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DevRequest {
     /// The directory that stands for the source's `path`; absolute.
@@ -340,7 +342,7 @@ pub struct DevRequest {
 }
 
 /// `POST /api/v1/wait`, `/api/v1/resume`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SubjectRequest {
     /// A source, or a unit by its id or a unique suffix; absent: all sources, where that makes sense.
@@ -348,7 +350,7 @@ pub struct SubjectRequest {
 }
 
 /// `POST /api/v1/suspend`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SuspendRequest {
     /// A source, or a unit by its id or a unique suffix.
@@ -358,7 +360,7 @@ pub struct SuspendRequest {
 }
 
 /// `POST /api/v1/rollback`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RollbackRequest {
     /// The unit: an id or a unique suffix of one.
@@ -367,8 +369,17 @@ pub struct RollbackRequest {
     pub to: Option<String>,
 }
 
+/// `POST /api/v1/restart`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnitRequest {
+    /// The unit: an id or a unique suffix of one.
+    pub unit: String,
+}
+
 /// `GET /api/v1/why?unit=...`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct WhyView {
     /// Its id.
     pub id: String,
@@ -379,10 +390,13 @@ pub struct WhyView {
     /// The fields of which sets speak, each with every place that had a say.
     #[serde(default)]
     pub fields: Vec<FieldView>,
+    /// Why its source is not ready, as `REASON: MESSAGE`; null where it is.
+    #[serde(default)]
+    pub source_unready: Option<String>,
 }
 
 /// Where the value of a field comes from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FieldView {
     /// The field, such as `env.MODE`.
     pub field: String,
@@ -391,7 +405,7 @@ pub struct FieldView {
 }
 
 /// A place that set a field.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FieldPlaceView {
     /// The file, relative to the source's path.
     pub file: String,
@@ -404,7 +418,7 @@ pub struct FieldPlaceView {
 }
 
 /// An event.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// When it was recorded.
     pub at: String,
@@ -424,7 +438,7 @@ pub struct EventView {
 }
 
 /// What a pass did, or would do.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ReportView {
     /// Steps that do something.
     pub steps: Vec<StepView>,
@@ -435,7 +449,7 @@ pub struct ReportView {
 }
 
 /// A step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {
     /// The unit.
@@ -459,7 +473,7 @@ pub struct StepView {
 }
 
 /// A broken unit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct UnitProblems {
     /// The unit.
     pub unit: String,
@@ -468,7 +482,7 @@ pub struct UnitProblems {
 }
 
 /// Something that is not as it should be.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Unready {
     /// The source or the unit.
     pub name: String,
@@ -477,7 +491,7 @@ pub struct Unready {
 }
 
 /// The service at a glance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// The version of the service.
     pub version: String,
@@ -495,7 +509,7 @@ pub struct StatusView {
 }
 
 /// An error of a call or of the command line.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorView {
     /// One word.
     pub code: String,

@@ -8,6 +8,7 @@ pub mod daemons;
 pub mod events;
 pub mod handle;
 pub mod message;
+pub mod metrics;
 pub mod runs;
 pub mod trust;
 pub mod window;

@@ -14,7 +14,7 @@ use self::source::{PathAt, code, functions, paths, without_tests};
 const ADAPTERS: [&str; 3] = ["observe", "act", "record"];
 
 /// External crates and the modules that may use them.
-const HOMES: [(&str, &[&str]); 16] = [
+const HOMES: [(&str, &[&str]); 17] = [
     ("axum", &["api"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
@@ -24,6 +24,7 @@ const HOMES: [(&str, &[&str]); 16] = [
     ("jiff", &["model", "support"]),
     ("notify", &["observe"]),
     ("reqwest", &["observe", "act", "cli"]),
+    ("schemars", &["api"]),
     ("semver", &["config", "observe"]),
     ("serde_saphyr", &["config"]),
     ("sha2", &["plan", "api"]),
