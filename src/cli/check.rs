@@ -265,7 +265,6 @@ fn follower(settings: &Settings, is_so: impl Fn(&str) -> bool) -> Option<&Source
 }
 
 /// ssh is needed for repositories that are reached by it.
-/// ssh is needed where a repository is reached over it.
 async fn ssh(settings: &Settings, findings: &mut Findings) {
     let by_ssh = |url: &str| reach(url) == Ok(Reach::Ssh);
     let Some(source) = follower(settings, by_ssh) else { return };
