@@ -1,7 +1,7 @@
 //! The figures of DESIGN 14 that the loop touches, measured on the real binary: each ends where a client sees the
 //! effect. Prints p50, p99 and count; asserts nothing.
 //!
-//! `cargo bench --bench loop [-- PART...]` with the parts save, commit, nochange, memory and sets; all of them by
+//! `cargo bench --bench loop [-- PART...]` with the parts save, commit, nochange, memory, listing and sets; all of them by
 //! default.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on has failed")]
@@ -45,6 +45,10 @@ fn main() {
     if runs("memory") {
         memory(0);
         memory(1_000);
+        memory(10_000);
+    }
+    if runs("listing") {
+        listing(10_000);
     }
 }
 
@@ -191,6 +195,31 @@ fn memory(tasks: usize) {
     service.post("/api/v1/reconcile", "{\"subject\":\"s\"}");
     let (now, most) = service.memory();
     println!("{:<58} {:>5.1} MiB, at most {:.1} MiB", format!("resident memory, {tasks} units"), now, most);
+}
+
+/// Answers that hold all of `tasks` units, from the call to their last byte, and what they leave in memory.
+fn listing(tasks: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("tasks");
+    fill(&source, tasks);
+    let service =
+        Service::start(dir.path(), &format!("- name: s\n    local: {{path: {}}}\n", source.display()));
+    service.wait_for_units(tasks);
+    for path in ["/api/v1/units", "/api/v1/units?name=task-4711", "/api/v1/status", "/metrics"] {
+        let mut bytes = 0;
+        let mut ask = |_| {
+            let began = Instant::now();
+            bytes = service.get(path);
+            began.elapsed()
+        };
+        let times = (0..ROUNDS).map(&mut ask).collect();
+        print(&format!("{path} of {tasks} units, {} KiB", bytes >> 10), times);
+    }
+    let (now, most) = service.memory();
+    println!(
+        "{:<58} {now:>5.1} MiB, at most {most:.1} MiB",
+        format!("resident memory after listings, {tasks} units")
+    );
 }
 
 fn path_of(task: usize) -> String {

@@ -39,6 +39,7 @@ use crate::reconcile::trust::Trust;
 use crate::record::{Blobs, Retention, SourceRecord, Store, StoreError};
 use crate::support::clock::Clock;
 use crate::support::lifecycle::{Lifecycle, Stop};
+use crate::support::manager::{self, Manager};
 
 /// The file that names the address of the service that holds a data directory.
 pub const ADDRESS_FILE: &str = "address";
@@ -58,6 +59,8 @@ const LOCK_RETRY: Duration = Duration::from_millis(10);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The first fetch of a repository takes no longer than this (DESIGN 4).
 const CLONE_TIMEOUT: Duration = Duration::from_mins(15);
+/// Time between two looks at whether the service is ready, while a service manager waits for it.
+const READY_LOOK: Duration = Duration::from_millis(50);
 /// Time between two sweeps of what is no longer kept.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 /// Time between two looks whether each source has said what it follows.
@@ -147,7 +150,12 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         }
     });
     tracing::info!("serving on http://{address} data={}", dir.path.display());
-    lifecycle.soft().cancelled().await;
+    let manager = Manager::look(&|name| std::env::var_os(name));
+    tokio::select! {
+        () = lifecycle.soft().cancelled() => {}
+        () = tell_ready(&manager, &service) => lifecycle.soft().cancelled().await,
+    }
+    tell(&manager, manager::STOPPING);
     tracing::info!("ending");
     dir.withdraw();
     // The second signal, or the time limit of the lifecycle, ends the wait.
@@ -160,6 +168,23 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     match why {
         Stop::Bug(part) => Err(AppError::Bug(part)),
         Stop::Terminate | Stop::Interrupt | Stop::Done => Ok(()),
+    }
+}
+
+/// Tells the service manager, if there is one, as soon as the service is ready.
+async fn tell_ready(manager: &Manager, service: &Service) {
+    if !manager.is_there() {
+        return;
+    }
+    while service.not_ready().await.is_some() {
+        tokio::time::sleep(READY_LOOK).await;
+    }
+    tell(manager, manager::READY);
+}
+
+fn tell(manager: &Manager, state: &str) {
+    if let Err(error) = manager.tell(state) {
+        tracing::warn!("the service manager at {} cannot be told {state}: {error}", manager::VARIABLE);
     }
 }
 

@@ -67,6 +67,14 @@ impl Service {
         BufReader::new(stream)
     }
 
+    /// Asks and waits for the whole answer; gives back its length.
+    pub fn get(&self, path: &str) -> usize {
+        let mut answer = String::new();
+        self.send("GET", path, "").read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 2"), "{answer:.500}");
+        answer.len()
+    }
+
     /// Posts and waits for the answer.
     pub fn post(&self, path: &str, body: &str) -> String {
         let mut answer = String::new();

@@ -97,7 +97,7 @@ impl Interpreters {
 
 /// The program of this name on the service's own `PATH`.
 #[must_use]
-pub fn on_path(program: &str) -> Option<PathBuf> {
+fn on_path(program: &str) -> Option<PathBuf> {
     search_in(program, &own_path())
 }
 

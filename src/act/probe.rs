@@ -29,6 +29,21 @@ pub async fn version(program: &Path) -> io::Result<String> {
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
+/// What `ssh -V` says of itself, which it does on stderr.
+///
+/// # Errors
+/// It cannot be started, fails, or does not answer within 5 s.
+pub async fn version_of_ssh() -> io::Result<String> {
+    let asked =
+        Command::new("ssh").arg("-V").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).output();
+    let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    if !answer.status.success() {
+        return Err(io::Error::other(format!("it ended with {}", answer.status)));
+    }
+    let text = String::from_utf8_lossy(&answer.stderr);
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

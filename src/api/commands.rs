@@ -22,7 +22,7 @@ use super::error::Failure;
 use super::subject::{self, Body};
 use super::wire::{
     DevRequest, DiffRequest, NewSource, ReconcileRequest, ReportView, RollbackRequest, SubjectRequest,
-    SuspendRequest,
+    SuspendRequest, UnitRequest,
 };
 
 type Answer = Result<Json<ReportView>, Failure>;
@@ -107,6 +107,12 @@ async fn version<T: Target>(api: &super::Api<T>, unit: &UnitId, prefix: &str) ->
             Err(Failure::not_found(message).hint(format!("kindling history {unit}")))
         }
     }
+}
+
+pub(super) async fn restart<T: Target>(AxumState(api): State<T>, Body(request): Body<UnitRequest>) -> Answer {
+    let unit = subject::unit(&api.service, &request.unit)?;
+    let subject = Subject::Unit(unit.id.clone());
+    gather(std::slice::from_ref(&subject), vec![api.service.restart(&unit.id).await])
 }
 
 pub(super) async fn suspend<T: Target>(

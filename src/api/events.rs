@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::State as AxumState;
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -27,8 +28,9 @@ const MOST_OLDER: u32 = 10_000;
 /// A comment line this often shows both ends that the other is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Since {
+    /// Older events first, from this time on, such as 2026-01-31T12:00:00Z.
     since: Option<String>,
 }
 

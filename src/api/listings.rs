@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State as AxumState;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::act::Target;
@@ -23,8 +24,9 @@ const PAGE: u32 = 50;
 /// Most rows of a page.
 const LARGEST_PAGE: u32 = 1000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Named {
+    /// Only this one: the name of a source, or a unit's id or a unique suffix of one.
     name: Option<String>,
 }
 
@@ -84,10 +86,7 @@ pub(super) async fn sources<T: Target>(
         all.iter().filter(|source| named.name.as_ref().is_none_or(|name| name == source.spec.name.as_str()));
     let items: Vec<SourceView> = wanted.map(|source| source_view(&api, source)).collect();
     match named.name {
-        Some(name) if items.is_empty() => {
-            let message = format!("there is no source {}", name.escape_debug());
-            Err(Failure::not_found(message).hint("kindling get sources"))
-        }
+        Some(name) if items.is_empty() => Err(subject::no_source(&all, &name)),
         _ => Ok(Json(Items { items })),
     }
 }
@@ -102,10 +101,7 @@ pub(super) async fn units<T: Target>(
         None => board.units(),
     };
     match named.name {
-        Some(name) if units.is_empty() => {
-            let message = format!("there is no unit {}", name.escape_debug());
-            Err(Failure::not_found(message).hint("kindling get units"))
-        }
+        Some(name) if units.is_empty() => Err(subject::no_unit(&board.units(), &name)),
         _ => {
             units.retain(|unit| !named.marked || is_marked(unit));
             Ok(Json(Items { items: units.iter().map(|unit| unit_view(board, unit)).collect() }))
@@ -128,8 +124,9 @@ fn unit_view(board: &Board, unit: &UnitRecord) -> UnitView {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct OfUnit {
+    /// The unit: an id or a unique suffix of one; the full id of one that is gone.
     unit: String,
 }
 
@@ -142,21 +139,31 @@ pub(super) async fn why<T: Target>(
     let of_unit = HistoryQuery { unit: Some(id.clone()), limit: 1, ..HistoryQuery::default() };
     let rows = api.service.core().store.history(of_unit).await?;
     if unit.is_none() && rows.is_empty() {
-        return Err(Failure::not_found(format!("there is no unit {id}")).hint("kindling get units"));
+        return Err(subject::no_unit(&api.service.core().board.units(), &query.unit));
     }
     Ok(Json(WhyView {
         id: id.to_string(),
         unit: unit.map(|unit| unit_view(&api.service.core().board, &unit)),
         last: rows.first().map(Into::into),
         fields: api.service.origins(&id).await.iter().map(Into::into).collect(),
+        source_unready: api
+            .service
+            .core()
+            .board
+            .source(&id.source)
+            .and_then(|source| unready(&source.conditions)),
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct OfHistory {
+    /// Only this unit.
     unit: Option<String>,
+    /// Only the units of this source.
     source: Option<String>,
+    /// So many rows at most: 1 to 1,000, 50 without it.
     limit: Option<u32>,
+    /// Only rows older than the one with this number.
     before: Option<i64>,
 }
 
@@ -177,10 +184,10 @@ pub(super) async fn history<T: Target>(
     let (nothing, board) = (rows.is_empty(), &api.service.core().board);
     match (unit, source) {
         (Some(unit), _) if nothing && board.unit(&unit).is_none() => {
-            Err(Failure::not_found(format!("there is no unit {unit}")).hint("kindling get units"))
+            Err(subject::no_unit(&board.units(), &unit.to_string()))
         }
         (_, Some(source)) if nothing && board.source(&source).is_none() => {
-            Err(Failure::not_found(format!("there is no source {source}")).hint("kindling get sources"))
+            Err(subject::no_source(&board.sources(), source.as_str()))
         }
         _ => Ok(Json(Items { items: rows.iter().map(Into::into).collect() })),
     }

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::sse::Event as Frame;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -37,11 +38,15 @@ const CANCEL_ROUNDS: usize = 3;
 /// Lines of log that are read together.
 const LOG_PAGE: u32 = 1000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct OfRuns {
+    /// Only this task: an id or a unique suffix of one.
     task: Option<String>,
+    /// Only runs that stand so.
     status: Option<String>,
+    /// So many rows at most: 1 to 1,000, 50 without it.
     limit: Option<u32>,
+    /// Only runs older than the one with this id.
     before: Option<String>,
 }
 
@@ -124,9 +129,11 @@ fn unrecorded(id: &str, why: &str) -> Failure {
     Failure::failed(message).hint("kindling get runs")
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct OfLog {
+    /// Only lines behind the one with this number.
     after: Option<u64>,
+    /// Stay, and send each line as a server-sent event until the run is over.
     #[serde(default)]
     follow: bool,
 }

@@ -7,10 +7,11 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::act::Target;
+use crate::config::words;
 use crate::model::id::{SourceName, UnitId};
 use crate::model::run::Run;
 use crate::reconcile::handle::{Handle, Subject};
-use crate::record::UnitRecord;
+use crate::record::{SourceRecord, UnitRecord};
 
 use super::error::Failure;
 
@@ -23,8 +24,7 @@ const CANDIDATES: usize = 10;
 pub(super) fn unit<T: Target>(service: &Handle<T>, typed: &str) -> Result<Arc<UnitRecord>, Failure> {
     let mut found = service.core().board.matching(typed);
     match found.len() {
-        0 => Err(Failure::not_found(format!("there is no unit {}", typed.escape_debug()))
-            .hint("kindling get units")),
+        0 => Err(no_unit(&service.core().board.units(), typed)),
         1 => Ok(found.remove(0)),
         many => {
             let names: Vec<String> = found.iter().take(CANDIDATES).map(|unit| unit.id.to_string()).collect();
@@ -33,6 +33,34 @@ pub(super) fn unit<T: Target>(service: &Handle<T>, typed: &str) -> Result<Arc<Un
             Err(Failure::ambiguous(message))
         }
     }
+}
+
+/// Says that there is no such unit, and which one is nearest in its spelling.
+pub(super) fn no_unit(units: &[Arc<UnitRecord>], typed: &str) -> Failure {
+    let near = near_unit(units, typed);
+    Failure::not_found(format!("there is no unit {}{near}", typed.escape_debug())).hint("kindling get units")
+}
+
+/// The unit whose id, or the last part of it, is nearest to what was typed, as the end of a sentence.
+fn near_unit(units: &[Arc<UnitRecord>], typed: &str) -> String {
+    let ids: Vec<String> = units.iter().map(|unit| unit.id.to_string()).collect();
+    let is_whole = typed.contains('/');
+    let part = |id: &str| id.rfind('/').filter(|_| !is_whole).map_or(0, |at| at + 1);
+    let parts: Vec<&str> = ids.iter().map(|id| &id[part(id)..]).collect();
+    let near = words::nearest(typed, &parts).and_then(|near| parts.iter().position(|part| *part == near));
+    near.map(|at| format!("; did you mean {}?", ids[at])).unwrap_or_default()
+}
+
+/// Says that there is no such source, and which one is nearest in its spelling.
+pub(super) fn no_source(sources: &[Arc<SourceRecord>], typed: &str) -> Failure {
+    let near = near_source(sources, typed);
+    let message = format!("there is no source {}{near}", typed.escape_debug());
+    Failure::not_found(message).hint("kindling get sources")
+}
+
+fn near_source(sources: &[Arc<SourceRecord>], typed: &str) -> String {
+    let names: Vec<&str> = sources.iter().map(|source| source.spec.name.as_str()).collect();
+    words::nearest(typed, &names).map(|near| format!("; did you mean {near}?")).unwrap_or_default()
 }
 
 /// [`unit`], or the full id of a unit that is gone: it has history and runs too.
@@ -50,11 +78,16 @@ pub(super) fn subject<T: Target>(service: &Handle<T>, typed: &str) -> Result<Sub
     {
         return Ok(Subject::Source(name));
     }
-    let message = |typed: &str| format!("there is no source or unit {}", typed.escape_debug());
     match unit(service, typed) {
         Ok(unit) => Ok(Subject::Unit(unit.id.clone())),
         Err(_) if service.core().board.matching(typed).is_empty() => {
-            Err(Failure::not_found(message(typed)).hint("kindling status"))
+            let board = &service.core().board;
+            let near = match near_source(&board.sources(), typed) {
+                near if near.is_empty() => near_unit(&board.units(), typed),
+                near => near,
+            };
+            let message = format!("there is no source or unit {}{near}", typed.escape_debug());
+            Err(Failure::not_found(message).hint("kindling status"))
         }
         Err(ambiguous) => Err(ambiguous),
     }

@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -306,15 +307,17 @@ fn push(headers: &HeaderMap, body: &[u8]) -> Result<Push, Failure> {
     Push::read(payload.as_bytes()).map_err(|_| malformed())
 }
 
-#[derive(Deserialize)]
-pub(super) struct Page {
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct OfDeliveries {
+    /// Only those to this source.
     source: Option<String>,
+    /// So many at most: 1 to 1,000, 50 without it.
     limit: Option<u32>,
 }
 
 pub(super) async fn list<T: Target>(
     AxumState(api): State<T>,
-    Params(page): Params<Page>,
+    Params(page): Params<OfDeliveries>,
 ) -> Result<Json<Items<DeliveryView>>, Failure> {
     let core = api.service.core();
     let source = page.source.as_deref().map(|name| known(&api, name)).transpose()?;

@@ -4,19 +4,24 @@
 //! anything of a file's content.
 
 mod convert;
+mod webhooks;
 
+pub use webhooks::{DeliveryAnswer, DeliveryView, SamplePush, WebhookView};
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A listing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
 pub struct Items<T> {
     /// Its rows.
     pub items: Vec<T>,
 }
 
 /// A unit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UnitView {
     /// `source/key`.
@@ -63,7 +68,7 @@ pub struct UnitView {
 }
 
 /// Why a source or a unit is left as it is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SuspensionView {
     /// What the person said.
     pub reason: String,
@@ -72,7 +77,7 @@ pub struct SuspensionView {
 }
 
 /// "Not this hash again."
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HoldView {
     /// The hash.
     pub hash: String,
@@ -85,7 +90,7 @@ pub struct HoldView {
 }
 
 /// A condition.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConditionView {
     /// What it speaks of.
     #[serde(rename = "type")]
@@ -101,7 +106,7 @@ pub struct ConditionView {
 }
 
 /// What keeps a unit from being deployed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProblemView {
     /// One word.
     pub reason: String,
@@ -116,7 +121,7 @@ pub struct ProblemView {
 }
 
 /// A source.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceView {
     /// Its name.
@@ -163,79 +168,8 @@ pub struct SourceView {
     pub conditions: Vec<ConditionView>,
 }
 
-/// How a push webhook fares, since the service started.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WebhookView {
-    /// When the last push came in that concerned the source.
-    pub last_delivery_at: Option<String>,
-    /// How many commits a poll found that no delivery named.
-    pub missed: u64,
-    /// The newest of them; null once a delivery came in again.
-    pub missed_revision: Option<String>,
-    /// When that was noticed.
-    pub missed_at: Option<String>,
-}
-
-/// The answer to a delivery.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DeliveryAnswer {
-    /// Its number in the ledger, or that of the one it is a duplicate of.
-    pub number: Option<i64>,
-    /// `accepted`, `ignored` or `duplicate`.
-    pub outcome: String,
-    /// Why; empty where there is nothing to say.
-    pub reason: String,
-}
-
-impl DeliveryAnswer {
-    pub(super) fn new(number: Option<i64>, outcome: &str, reason: &str) -> Self {
-        Self { number, outcome: outcome.into(), reason: reason.into() }
-    }
-}
-
-/// A delivery in the ledger.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeliveryView {
-    /// Its number, which grows.
-    pub number: i64,
-    /// The source that it was sent to.
-    pub source: String,
-    /// `github` or `gitea`.
-    pub provider: String,
-    /// The provider's id of it.
-    pub id: String,
-    /// The event.
-    pub event: String,
-    /// The full name of the ref that was pushed.
-    #[serde(rename = "ref")]
-    pub reference: Option<String>,
-    /// The commit that it named.
-    pub revision: Option<String>,
-    /// `accepted` or `ignored`.
-    pub outcome: String,
-    /// Why it was ignored.
-    pub reason: String,
-    /// Whether the same body had come before under another id.
-    pub repeat: bool,
-    /// How often the same id came again.
-    pub duplicates: u64,
-    /// When it came in.
-    pub received_at: String,
-}
-
-/// A push that was signed to try a webhook.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SamplePush {
-    /// The headers to send.
-    pub headers: std::collections::BTreeMap<String, String>,
-    /// The body to send, byte by byte.
-    pub body: String,
-}
-
 /// Last seen, last attempted and last deployed are separate facts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RevisionsView {
     /// The newest that was fetched.
     pub seen: Option<String>,
@@ -246,7 +180,7 @@ pub struct RevisionsView {
 }
 
 /// A source to add.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewSource {
     /// Its name.
@@ -262,7 +196,7 @@ pub struct NewSource {
 }
 
 /// A row of history.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryView {
     /// The row's number; `before` of the next page.
@@ -304,7 +238,7 @@ pub struct HistoryView {
 }
 
 /// What woke a pass.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TriggerView {
     /// One word.
     pub kind: String,
@@ -313,7 +247,7 @@ pub struct TriggerView {
 }
 
 /// A file that differs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FileChangeView {
     /// Relative to the unit.
     pub path: String,
@@ -322,7 +256,7 @@ pub struct FileChangeView {
 }
 
 /// A run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
     /// Its id.
@@ -350,7 +284,7 @@ pub struct RunView {
 }
 
 /// A line of a run's log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LogView {
     /// Its number in the run.
     pub seq: u64,
@@ -363,7 +297,7 @@ pub struct LogView {
 }
 
 /// `POST /api/v1/runs`: a run to start.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewRun {
     /// The task: an id or a unique suffix of one.
@@ -377,7 +311,7 @@ pub struct NewRun {
 }
 
 /// `POST /api/v1/reconcile`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ReconcileRequest {
     /// A source, or a unit by its id or a unique suffix; absent: all sources.
@@ -393,7 +327,7 @@ pub struct ReconcileRequest {
 }
 
 /// `POST /api/v1/diff`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DiffRequest {
     /// A source, or a unit by its id or a unique suffix; absent: all sources.
@@ -403,7 +337,7 @@ pub struct DiffRequest {
 }
 
 /// `PUT /api/v1/sources/NAME/dev`: dev mode is switched on; `DELETE` switches it off.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DevRequest {
     /// The directory that stands for the source's `path`; absolute.
@@ -414,7 +348,7 @@ pub struct DevRequest {
 }
 
 /// `POST /api/v1/wait`, `/api/v1/resume`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SubjectRequest {
     /// A source, or a unit by its id or a unique suffix; absent: all sources, where that makes sense.
@@ -422,7 +356,7 @@ pub struct SubjectRequest {
 }
 
 /// `POST /api/v1/suspend`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SuspendRequest {
     /// A source, or a unit by its id or a unique suffix.
@@ -432,7 +366,7 @@ pub struct SuspendRequest {
 }
 
 /// `POST /api/v1/rollback`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RollbackRequest {
     /// The unit: an id or a unique suffix of one.
@@ -441,8 +375,17 @@ pub struct RollbackRequest {
     pub to: Option<String>,
 }
 
+/// `POST /api/v1/restart`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnitRequest {
+    /// The unit: an id or a unique suffix of one.
+    pub unit: String,
+}
+
 /// `GET /api/v1/why?unit=...`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct WhyView {
     /// Its id.
     pub id: String,
@@ -453,10 +396,13 @@ pub struct WhyView {
     /// The fields of which sets speak, each with every place that had a say.
     #[serde(default)]
     pub fields: Vec<FieldView>,
+    /// Why its source is not ready, as `REASON: MESSAGE`; null where it is.
+    #[serde(default)]
+    pub source_unready: Option<String>,
 }
 
 /// Where the value of a field comes from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FieldView {
     /// The field, such as `env.MODE`.
     pub field: String,
@@ -465,7 +411,7 @@ pub struct FieldView {
 }
 
 /// A place that set a field.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FieldPlaceView {
     /// The file, relative to the source's path.
     pub file: String,
@@ -478,7 +424,7 @@ pub struct FieldPlaceView {
 }
 
 /// An event.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// When it was recorded.
     pub at: String,
@@ -498,7 +444,7 @@ pub struct EventView {
 }
 
 /// What a pass did, or would do.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ReportView {
     /// Steps that do something.
     pub steps: Vec<StepView>,
@@ -509,7 +455,7 @@ pub struct ReportView {
 }
 
 /// A step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {
     /// The unit.
@@ -533,7 +479,7 @@ pub struct StepView {
 }
 
 /// A broken unit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct UnitProblems {
     /// The unit.
     pub unit: String,
@@ -542,7 +488,7 @@ pub struct UnitProblems {
 }
 
 /// Something that is not as it should be.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Unready {
     /// The source or the unit.
     pub name: String,
@@ -551,7 +497,7 @@ pub struct Unready {
 }
 
 /// The service at a glance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// The version of the service.
     pub version: String,
@@ -569,7 +515,7 @@ pub struct StatusView {
 }
 
 /// An error of a call or of the command line.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorView {
     /// One word.
     pub code: String,

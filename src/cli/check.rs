@@ -1,5 +1,7 @@
 //! `kindling check`.
 
+mod secrets;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -7,11 +9,11 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 use serde::Serialize;
 
-use crate::act::interpreter::{Interpreters, on_path};
+use crate::act::interpreter::Interpreters;
 use crate::act::probe;
 use crate::api::exit;
 use crate::api::wire::StatusView;
-use crate::app::{DATABASE_FILE, TOKEN_FILE};
+use crate::app::DATABASE_FILE;
 use crate::config::remote::{Reach, reach};
 use crate::config::{self, Role, Settings};
 use crate::model::source::{Origin, SourceSpec};
@@ -25,8 +27,8 @@ use super::look::{Looked, look};
 use super::output::{Format, Output};
 use super::values::{count, shell_word};
 
-/// Shortest token, in bytes; see the configuration.
-const MIN_TOKEN_BYTES: usize = 16;
+/// Free bytes below which the disk of the data directory is told to be nearly full.
+const FEW_BYTES: u64 = 256 << 20;
 
 /// Check what the service needs, and name the command that mends it
 ///
@@ -84,7 +86,8 @@ pub async fn check(_: &Args, context: &mut Context) -> Ended {
     if let Some(settings) = &settings {
         data_dir(&settings.data_dir, &mut findings);
         database(&settings.data_dir, &mut findings).await;
-        token(settings, &mut findings);
+        secrets::token(settings, &mut findings);
+        secrets::credentials(&settings.sources, &mut findings);
         sources(settings, &mut findings).await;
     }
     // A service that was named can be asked without a configuration.
@@ -143,7 +146,25 @@ fn data_dir(dir: &Path, findings: &mut Findings) {
         let message = format!("others may look into {shown}");
         findings.warn(check, message, format!("chmod 700 {word}"));
     } else {
-        findings.ok(check, format!("{shown}"));
+        room(dir, findings);
+    }
+}
+
+/// The data directory is as it should be: is there room in it?
+fn room(dir: &Path, findings: &mut Findings) {
+    let (check, shown) = ("data directory", dir.display());
+    let Ok(disk) = rustix::fs::statvfs(dir) else { return findings.ok(check, format!("{shown}")) };
+    let (free, nodes) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_favail);
+    let mib = free >> 20;
+    if free < FEW_BYTES {
+        let message =
+            format!("{shown}: {mib} MiB are free on its disk; what is done cannot be recorded without");
+        findings.warn(check, message, format!("make room: df -h {}", shell_word(&shown.to_string())));
+    } else if disk.f_files > 0 && nodes == 0 {
+        let message = format!("{shown}: its disk takes no more files");
+        findings.warn(check, message, format!("make room: df -i {}", shell_word(&shown.to_string())));
+    } else {
+        findings.ok(check, format!("{shown}, {mib} MiB free"));
     }
 }
 
@@ -153,7 +174,7 @@ async fn database(data_dir: &Path, findings: &mut Findings) {
         findings.ok(check, "none yet: the first start makes it");
         return;
     }
-    match Store::examine(&path).await {
+    match Store::verify(&path).await {
         Ok(Some(version)) => findings.ok(check, format!("{}, schema {version}", path.display())),
         Ok(None) => findings.ok(check, format!("{} is empty", path.display())),
         Err(error) => {
@@ -161,34 +182,6 @@ async fn database(data_dir: &Path, findings: &mut Findings) {
             let error = CliError::outside(error.to_string()).because_of(&error);
             findings.put(Verdict::Fail, check, error.sentence(), hint);
         }
-    }
-}
-
-fn token(settings: &Settings, findings: &mut Findings) {
-    let check = "token";
-    let variable = Context::env(super::find::TOKEN).map(|token| token.len()).filter(|length| *length > 0);
-    if variable.is_some_and(|length| length < MIN_TOKEN_BYTES) {
-        let message = "KINDLING_TOKEN has fewer than 16 bytes: no service takes it";
-        findings.warn(check, message, "`openssl rand -hex 32` makes one");
-    }
-    if settings.token.is_some() {
-        findings.ok(check, "the configuration names one");
-        return;
-    }
-    let file = settings.data_dir.join(TOKEN_FILE);
-    let Ok(found) = file.metadata() else {
-        findings.ok(check, "none in the data directory: the start makes one unless one is configured");
-        return;
-    };
-    let word = shell_word(&file.display().to_string());
-    if found.permissions().mode() & 0o077 != 0 {
-        let message = format!("others may read {}", file.display());
-        findings.fail(check, message, format!("rm {word}, then start the service again: it makes a new one"));
-    } else if found.len() < MIN_TOKEN_BYTES as u64 {
-        let message = format!("{} is too short", file.display());
-        findings.fail(check, message, format!("rm {word}, then start the service again: it makes a new one"));
-    } else {
-        findings.ok(check, format!("{}", file.display()));
     }
 }
 
@@ -216,12 +209,13 @@ async fn sources(settings: &Settings, findings: &mut Findings) {
         match interpreters.check(spec) {
             None => findings.ok("interpreter", format!("{program}, for {unit}")),
             Some(problem) => {
-                findings.fail("interpreter", format!("{unit}: {}", problem.message), "install it");
+                let hint = format!("install {program}, or name it as `runtimes` in kindling.yaml");
+                findings.fail("interpreter", format!("{unit}: {}", problem.message), hint);
             }
         }
     }
     git(settings, findings).await;
-    ssh(settings, findings);
+    ssh(settings, findings).await;
     watches(directories, findings);
     trust(&settings.sources, findings);
 }
@@ -262,13 +256,31 @@ fn specs(looked: &Looked) -> impl Iterator<Item = (String, &TaskSpec)> {
     })
 }
 
+/// The first source whose repository has a URL of this kind.
+fn follower(settings: &Settings, is_so: impl Fn(&str) -> bool) -> Option<&SourceSpec> {
+    settings.sources.iter().find(|source| match &source.origin {
+        Origin::Git(git) => is_so(&git.url),
+        Origin::Local(_) => false,
+    })
+}
+
+/// ssh is needed for repositories that are reached by it.
+async fn ssh(settings: &Settings, findings: &mut Findings) {
+    let by_ssh = |url: &str| reach(url) == Ok(Reach::Ssh);
+    let Some(source) = follower(settings, by_ssh) else { return };
+    match probe::version_of_ssh().await {
+        Ok(version) => findings.ok("ssh", version),
+        Err(error) => {
+            let message = format!("ssh fails: {error}; source {} is fetched with it", source.name);
+            findings.fail("ssh", message, "sudo apt install openssh-client, or what your system calls it");
+        }
+    }
+}
+
 /// git is needed for repositories of this machine only; over HTTP kindling fetches itself.
 async fn git(settings: &Settings, findings: &mut Findings) {
-    let on_this_machine = |source: &&SourceSpec| match &source.origin {
-        Origin::Git(git) => git.url.starts_with('/') || git.url.to_ascii_lowercase().starts_with("file:"),
-        Origin::Local(_) => false,
-    };
-    let needs = settings.sources.iter().find(on_this_machine);
+    let on_this_machine = |url: &str| url.starts_with('/') || url.to_ascii_lowercase().starts_with("file:");
+    let needs = follower(settings, on_this_machine);
     let version = probe::version(Path::new("git")).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "git is not on PATH".to_owned(),
         _ => format!("git fails: {error}"),
@@ -276,30 +288,14 @@ async fn git(settings: &Settings, findings: &mut Findings) {
     match (version, needs) {
         (Ok(version), _) => findings.ok("git", version),
         (Err(why), Some(source)) => {
-            findings.fail("git", format!("{why}; source {} is fetched with it", source.name), "install git");
+            findings.fail(
+                "git",
+                format!("{why}; source {} is fetched with it", source.name),
+                "sudo apt install git, or what your system calls it",
+            );
         }
         (Err(why), None) => {
             findings.ok("git", format!("{why}; only repositories of this machine would need it"));
-        }
-    }
-}
-
-/// ssh is needed where a repository is reached over it.
-fn ssh(settings: &Settings, findings: &mut Findings) {
-    let over_ssh = |source: &&SourceSpec| match &source.origin {
-        Origin::Git(git) => reach(&git.url) == Ok(Reach::Ssh),
-        Origin::Local(_) => false,
-    };
-    let Some(source) = settings.sources.iter().find(over_ssh) else { return };
-    match on_path("ssh") {
-        Some(path) => findings.ok("ssh", format!("{}, for source {}", path.display(), source.name)),
-        None => {
-            let message = format!("ssh is not on PATH; source {} is fetched with it", source.name);
-            findings.fail(
-                "ssh",
-                message,
-                "install OpenSSH's client; on Debian: sudo apt install openssh-client",
-            );
         }
     }
 }
@@ -344,15 +340,43 @@ async fn service(context: &Context, findings: &mut Findings) {
     };
     match client.get::<StatusView>(&["status"], &[]).await {
         Ok(status) if status.version == env!("CARGO_PKG_VERSION") => {
-            findings.ok(check, format!("kindling {} at {}", status.version, client.address()));
+            let message = format!("kindling {} at {}", status.version, client.address());
+            match status.unready.len() {
+                0 => findings.ok(check, message),
+                some => findings.warn(check, format!("{message}: {some} not ready"), "kindling status"),
+            }
         }
         Ok(status) => {
             let message = format!("kindling {} at {} is another version", status.version, client.address());
             findings.warn(check, message, "start the service again with this version");
         }
         // Before the first start there is none, and that is no fault.
-        Err(error) if error.is_not_reached() => findings.error(Verdict::Warn, check, &error),
+        Err(error) if error.is_not_reached() => {
+            findings.error(Verdict::Warn, check, &error);
+            listen(context, findings);
+        }
         Err(error) => findings.error(Verdict::Fail, check, &error),
+    }
+}
+
+/// No service is reached: could one listen?
+fn listen(context: &Context, findings: &mut Findings) {
+    let Ok(settings) = context.settings(Role::Client) else { return };
+    let address = settings.listen;
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            let message = format!("another program listens on {address}, so the service cannot start");
+            let hint = format!(
+                "`ss -ltnp sport = :{}` names it; end it, or set `server: {{listen: ...}}`",
+                address.port()
+            );
+            findings.fail("listen", message, hint);
+        }
+        Err(error) => {
+            let message = format!("the service cannot listen on {address}: {error}");
+            findings.fail("listen", message, "set `server: {listen: ...}` to an address of this machine");
+        }
     }
 }
 

@@ -169,7 +169,7 @@ impl Client {
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CliError> {
         let response = self.send(request).await?;
-        let body = response.bytes().await.map_err(|error| broken(&error))?;
+        let body = response.bytes().await.map_err(|error| self.broke(&error))?;
         serde_json::from_slice(&body).map_err(|error| {
             CliError::outside(format!("the answer of {} cannot be read", self.address()))
                 .because(&error)
@@ -183,7 +183,7 @@ impl Client {
             return Ok(response);
         }
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| broken(&error))?;
+        let body = response.bytes().await.map_err(|error| self.broke(&error))?;
         match serde_json::from_slice::<ErrorView>(&body) {
             Ok(view) if view.code == code::UNAUTHORIZED => Err(self.unauthorized(view)),
             Ok(view) => Err(CliError::answered(view)),
@@ -193,7 +193,7 @@ impl Client {
 
     fn not_sent(&self, error: &reqwest::Error) -> CliError {
         if !error.is_connect() {
-            return broken(error);
+            return self.broke(error);
         }
         let (address, Found { whence, start, .. }) = (self.address(), &self.found);
         CliError::not_reached(format!("no service answers at {address} ({}); {whence}", root_cause(error)))
@@ -216,7 +216,20 @@ impl Client {
     fn foreign(&self, status: StatusCode) -> CliError {
         let (address, whence) = (self.address(), &self.found.whence);
         let message = format!("what answers at {address} is not kindling (it said HTTP {status}); {whence}");
-        CliError::outside(message)
+        CliError::outside(message).hint(self.who_listens())
+    }
+
+    /// [`broken`], with where it was.
+    fn broke(&self, error: &reqwest::Error) -> CliError {
+        let (address, whence) = (self.address(), &self.found.whence);
+        let message = format!("{} at {address}; {whence}", broken(error).sentence());
+        CliError::outside(message).hint(self.who_listens())
+    }
+
+    /// How to find out what listens there instead.
+    fn who_listens(&self) -> String {
+        let port = self.found.url.port_or_known_default().unwrap_or_default();
+        format!("if another program listens there, `ss -ltnp sport = :{port}` names it")
     }
 }
 

@@ -126,7 +126,9 @@ impl CliError {
         });
         let first = paragraphs.next().unwrap_or_default().join(" ");
         let mut made = Self::usage(first.strip_prefix("error: ").unwrap_or(&first));
-        for paragraph in paragraphs.filter(|lines| !lines.is_empty()) {
+        made.view.hint = Some("`--help` behind the command says what it takes".into());
+        let more = |lines: &Vec<&str>| !lines.is_empty() && !lines[0].starts_with("For more information");
+        for paragraph in paragraphs.filter(more) {
             match paragraph[0].strip_prefix("tip: ") {
                 Some(tip) => made.view.hint = Some(tip.to_owned()),
                 None => made.detail.extend(paragraph.into_iter().map(str::to_owned)),

@@ -72,6 +72,12 @@ pub async fn get(args: &Args, context: &mut Context) -> Ended {
     }
 }
 
+/// `kindling source list`.
+pub async fn sources(watch: bool, context: &mut Context) -> Ended {
+    let args = Args { kind: Kind::Sources, name: None, watch, status: None, limit: None };
+    get(&args, context).await
+}
+
 /// A kind of thing that can be listed.
 trait Listed: Row + DeserializeOwned {
     const NONE: &'static str;

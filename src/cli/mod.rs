@@ -26,6 +26,7 @@ pub mod sse;
 pub mod table;
 pub mod yaml;
 
+mod advice;
 mod cancel;
 mod check;
 mod completions;
@@ -39,6 +40,7 @@ mod look;
 mod preview;
 mod reconcile;
 mod report;
+mod restart;
 mod resume;
 mod rollback;
 mod rows;
@@ -127,6 +129,7 @@ enum Command {
     Run(run::Args),
     Cancel(cancel::Args),
     Rollback(rollback::Args),
+    Restart(restart::Args),
     Suspend(suspend::Args),
     Resume(resume::Args),
     Source(source::Args),
@@ -276,6 +279,7 @@ async fn ask(context: &mut Context, command: Command) -> Ended {
         Command::Run(args) => run::run(&args, context).await,
         Command::Cancel(args) => cancel::cancel(&args, context).await,
         Command::Rollback(args) => rollback::rollback(&args, context).await,
+        Command::Restart(args) => restart::restart(&args, context).await,
         Command::Suspend(args) => suspend::suspend(&args, context).await,
         Command::Resume(args) => resume::resume(&args, context).await,
         Command::Source(args) => source::source(args, context).await,

@@ -14,7 +14,7 @@ use crate::support::text::printable;
 use super::Context;
 use super::error::{CliError, Ended};
 use super::output::Format;
-use super::{report, rows, values};
+use super::{get, report, rows, values};
 
 /// List, add or remove sources, or take one from a working copy
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,11 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List sources
-    List,
+    List {
+        /// Print a row again whenever it changes, until interrupted
+        #[arg(short, long)]
+        watch: bool,
+    },
     /// Add a source that is kept by the service, and make its first pass
     Add(Add),
     /// Remove a source that was added by command, with all its units
@@ -96,12 +100,7 @@ fn length(text: &str) -> Result<String, String> {
 
 pub async fn source(args: Args, context: &mut Context) -> Ended {
     match args.command {
-        Command::List => {
-            let client = context.client()?;
-            let sources: Items<SourceView> = client.get(&["sources"], &[]).await?;
-            context.output.listing(&sources.items, "no sources")?;
-            Ok(exit::DONE)
-        }
+        Command::List { watch } => get::sources(watch, context).await,
         Command::Add(add) => {
             let new = new_source(add, context)?;
             let client = context.client()?;

@@ -5,6 +5,7 @@ use crate::api::wire::{Items, SourceView, StatusView, UnitView, Unready};
 use crate::support::text::printable;
 
 use super::Context;
+use super::advice::advice;
 use super::error::{CliError, Ended};
 use super::output::{Format, Output};
 use super::rows;
@@ -47,7 +48,7 @@ fn screen(
     if !status.unready.is_empty() {
         let heading = output.bold("NOT READY");
         output.line(&heading)?;
-        lines(output, &status.unready, "kindling get units")?;
+        lines(output, &status.unready, true, "kindling get units")?;
         output.line("")?;
     }
     if let Some(restart) = rows::condition(&status.conditions, "RestartRequired") {
@@ -64,14 +65,14 @@ fn screen(
     if !dev.is_empty() {
         let heading = output.bold("DEV MODE");
         output.line(&heading)?;
-        lines(output, &dev, "kindling get sources")?;
+        lines(output, &dev, false, "kindling get sources")?;
         output.line("")?;
     }
     let stopped = stopped(&status.sources, units);
     if !stopped.is_empty() {
         let heading = output.bold("STOPPED");
         output.line(&heading)?;
-        lines(output, &stopped, "kindling get units -o wide")?;
+        lines(output, &stopped, false, "kindling get units -o wide")?;
         output.line("")?;
     }
     if status.sources.is_empty() {
@@ -119,11 +120,16 @@ fn stopped(sources: &[SourceView], units: &[UnitView]) -> Vec<Unready> {
     sources.chain(units).collect()
 }
 
-fn lines(output: &mut Output, all: &[Unready], command: &str) -> Result<(), CliError> {
+/// A line for each, and below what mends it, where that is wanted and known.
+fn lines(output: &mut Output, all: &[Unready], mend: bool, command: &str) -> Result<(), CliError> {
     let width =
         all.iter().take(MOST_LINES).map(|line| printable(&line.name).chars().count()).max().unwrap_or(0);
     for line in all.iter().take(MOST_LINES) {
         output.line(&format!("  {:width$}  {}", printable(&line.name), printable(&line.why)))?;
+        let reason = line.why.split(':').next().unwrap_or_default();
+        if let Some(advice) = advice(&line.name, reason).filter(|_| mend) {
+            output.line(&format!("  {:width$}  -> {}", "", printable(&advice)))?;
+        }
     }
     more(output, all.len(), command)
 }

@@ -112,7 +112,7 @@ fn plan(args: &Args, context: &Context) -> Result<Plan, CliError> {
         root.pop();
     }
     if !root.is_dir() {
-        return Err(CliError::usage(format!("{} is no directory", path.display())));
+        return Err(CliError::usage(format!("there is no directory {}", path.display())));
     }
     let settings = settings.and_then(Result::ok);
     let skip = settings.iter().map(|settings| settings.data_dir.clone()).collect();

@@ -29,7 +29,7 @@ pub fn log_format(word: &str) -> Result<telemetry::Format, String> {
 
 /// Reads a length of time.
 pub fn time(text: &str) -> Result<Duration, String> {
-    duration(text).ok_or_else(|| format!("{DURATION} is wanted"))
+    duration(text).ok_or_else(|| format!("give {DURATION}"))
 }
 
 /// A moment, or how long ago it was.

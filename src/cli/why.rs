@@ -6,6 +6,7 @@ use crate::model::time::Timestamp;
 use crate::support::text::printable;
 
 use super::Context;
+use super::advice::advice;
 use super::error::{CliError, Ended};
 use super::output::{Format, Output, age, short, short_revision};
 use super::{report, rows};
@@ -35,11 +36,15 @@ fn explain(output: &mut Output, why: &WhyView) -> Result<(), CliError> {
         Some(unit) => standing(unit, now),
         None => vec![("gone".to_owned(), "it is no longer there; this is the last that was done".to_owned())],
     };
+    if let Some(unready) = &why.source_unready {
+        lines.extend(source_lines(&why.id, unready));
+    }
     match &why.last {
         Some(row) => lines.extend(decision(row, now)),
         None => lines.push(("last change".into(), "none was recorded".into())),
     }
     lines.extend(why.fields.iter().map(field));
+
     let heading = output.bold(&printable(&why.id));
     output.line(&heading)?;
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -54,6 +59,7 @@ type Lines = Vec<(String, String)>;
 fn standing(unit: &UnitView, now: Timestamp) -> Lines {
     let mut lines = Lines::new();
     let mut put = |name: &str, text: String| lines.push((name.to_owned(), text));
+    let next = next_step(unit);
     for condition in &unit.conditions {
         put(&condition.kind.to_lowercase(), told(condition, now));
     }
@@ -78,7 +84,27 @@ fn standing(unit: &UnitView, now: Timestamp) -> Lines {
         let since = unit.held.as_ref().map(|held| age(&held.since, now)).unwrap_or_default();
         put("hold", format!("{held} (for {since})"));
     }
+    if let Some(next) = next {
+        put("next", next);
+    }
     lines
+}
+
+/// That its source is not ready, which keeps changes from it, and what mends that.
+fn source_lines(id: &str, unready: &str) -> Lines {
+    let name = id.split('/').next().unwrap_or_default();
+    let reason = unready.split(':').next().unwrap_or_default();
+    let mut lines = vec![("source".to_owned(), format!("{name} is not ready: {unready}"))];
+    lines.extend(advice(name, reason).map(|next| ("next".to_owned(), next)));
+    lines
+}
+
+/// What mends it, if it is not as it should be.
+fn next_step(unit: &UnitView) -> Option<String> {
+    let bad = |kind| rows::condition(&unit.conditions, kind).filter(|condition| condition.status == "False");
+    let reason = bad("Ready").or_else(|| bad("Healthy")).map(|condition| condition.reason.as_str());
+    let stopped = unit.suspended.as_ref().map(|_| "Suspended");
+    advice(&unit.id, reason.or(stopped)?)
 }
 
 /// A field of which sets speak, with every place that set it, the lowest first.
@@ -101,7 +127,7 @@ fn hashes(unit: &UnitView) -> String {
         Some(hash) => short(Some(hash)),
         None => "none".into(),
     };
-    if unit.desired_hash == unit.deployed_hash {
+    if unit.desired_hash.is_some() && unit.desired_hash == unit.deployed_hash {
         return format!("{} deployed, as desired", or_none(&unit.deployed_hash));
     }
     format!("{} deployed, {} desired", or_none(&unit.deployed_hash), or_none(&unit.desired_hash))

@@ -344,9 +344,21 @@ impl<'a> Fields<'a> {
     pub fn required(&self, name: &str, errors: &mut Vec<YamlError>) -> Option<Field<'a>> {
         let field = self.get(name);
         if field.is_none() {
-            errors.push(self.error(self.at, &format!("the field `{name}` is missing")));
+            self.missing(&[name], &format!("the field `{name}` is missing"), errors);
         }
         field
+    }
+
+    /// Says that one of these fields is missing, unless it was told that one of them is mistyped.
+    pub fn missing(&self, names: &[&str], message: &str, errors: &mut Vec<YamlError>) {
+        let is_here = |at| self.entries.iter().any(|entry| Some(entry.at) == at);
+        let is_told = names.iter().any(|name| {
+            let asked = format!("; did you mean `{name}`?");
+            errors.iter().any(|error| is_here(error.at) && error.message.contains(&asked))
+        });
+        if !is_told {
+            errors.push(self.error(self.at, message));
+        }
     }
 
     /// Every entry, `null` or not.
@@ -424,7 +436,8 @@ mod tests {
         let map = node("nmae: x\na: {b: [1, {c: 2, d: 3}]}\n");
         let mut errors = Vec::new();
         let fields = Field::document(&map).fields(&["name", "a"], &mut errors).unwrap();
-        assert!(fields.required("name", &mut errors).is_none());
+        assert!(fields.required("name", &mut errors).is_none(), "its typo is told, which is enough");
+        assert!(fields.required("kind", &mut errors).is_none());
         let list =
             fields.get("a").unwrap().map(&mut errors).unwrap().get("b").unwrap().list(&mut errors).unwrap();
         assert!(list[0].fields(&["c"], &mut errors).is_none());
@@ -435,7 +448,7 @@ mod tests {
             found,
             [
                 (1, 1, "unknown field `nmae`; did you mean `name`? known: name, a"),
-                (1, 1, "the field `name` is missing"),
+                (1, 1, "the field `kind` is missing"),
                 (2, 9, "`a.b[0]` must be a map, not a number"),
                 (2, 19, "`a.b[1]`: unknown field `d`; known: c"),
             ]

@@ -46,7 +46,8 @@ pub fn unknown(what: &str, word: &str, known: &[&str]) -> String {
 }
 
 /// The known word that `word` was probably meant to be: equal but for case, or at most a third of it mistyped.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     if word.chars().count() > MAX_QUOTED {
         return None;
     }

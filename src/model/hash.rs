@@ -29,13 +29,15 @@ macro_rules! digest {
             /// The first 6 hexadecimal digits, as logs and tables show it.
             #[must_use]
             pub fn short(&self) -> String {
-                self.to_string()[..6].to_owned()
+                hex::<6>(&self.0).iter().map(|digit| char::from(*digit)).collect()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                // In one piece: listings print some ten thousand.
+                let digits = hex::<64>(&self.0);
+                f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
             }
         }
 
@@ -62,6 +64,17 @@ digest! {
 digest! {
     /// SHA-256 of a unit: its resolved spec and every file (see `plan::hash`).
     UnitHash
+}
+
+/// The first `N` hexadecimal digits.
+fn hex<const N: usize>(bytes: &[u8; 32]) -> [u8; N] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [b'0'; N];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    digits
 }
 
 fn parse_hex(text: &str) -> Result<[u8; 32], NotAHash> {
@@ -93,6 +106,9 @@ mod tests {
         let hash = UnitHash::new([0xa1; 32]);
         assert_eq!(hash.to_string().parse::<UnitHash>().unwrap(), hash);
         assert_eq!(hash.short(), "a1a1a1");
+        let counted = UnitHash::new(std::array::from_fn(|at| u8::try_from(at * 8 + 1).unwrap()));
+        assert!(counted.to_string().starts_with("0109111921") && counted.to_string().ends_with("e9f1f9"));
+        assert_eq!(counted.to_string().len(), 64);
         for bad in ["", "a1", &"g".repeat(64), &"A1".repeat(32)] {
             assert!(bad.parse::<UnitHash>().is_err(), "{bad}");
         }

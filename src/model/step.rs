@@ -83,6 +83,8 @@ pub enum Rule {
     Forced,
     /// A person asked for an earlier version.
     Rollback,
+    /// A person asked for its process to be started anew.
+    Restart,
     /// An attempt failed not long ago; the next one waits.
     BackingOff,
     /// The step for this hash is under way.
@@ -91,7 +93,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Added,
         Self::Updated,
         Self::DaemonChanged,
@@ -104,6 +106,7 @@ impl Rule {
         Self::Suspended,
         Self::Forced,
         Self::Rollback,
+        Self::Restart,
         Self::BackingOff,
         Self::InProgress,
     ];
@@ -124,6 +127,7 @@ impl Rule {
             Self::Suspended => "unit.suspended",
             Self::Forced => "unit.forced",
             Self::Rollback => "unit.rollback",
+            Self::Restart => "daemon.restart",
             Self::BackingOff => "unit.backing-off",
             Self::InProgress => "unit.in-progress",
         }

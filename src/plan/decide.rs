@@ -73,6 +73,22 @@ pub fn roll_back(facts: &Facts<'_>, to: &Version) -> Step {
     }
 }
 
+/// The step that starts the process of what is deployed anew.
+#[must_use]
+pub fn restart(unit: &UnitId, deployed: &Version, generation: Generation) -> Step {
+    Step {
+        unit: unit.clone(),
+        action: Action::Sync,
+        restart: Restart::StopThenStart,
+        rule: Rule::Restart,
+        reason: "a person asked for a restart".into(),
+        from: Some(deployed.hash),
+        to: Some(deployed.hash),
+        generation: generation.next(),
+        files: Vec::new(),
+    }
+}
+
 fn deploy(facts: &Facts<'_>, new: &Resolved, old: Option<&Version>) -> Step {
     // Only another hash or `resume` lifts a hold: forcing a whole source must not undo its rollbacks.
     if facts.hold == Some(new.hash) {

@@ -8,6 +8,7 @@ use crate::config::yaml::Budget;
 use crate::model::event::{Event, EventType};
 use crate::model::hash::UnitHash;
 use crate::model::history::{Cause, HistoryRow, Outcome, TriggerKind};
+use crate::model::id::UnitId;
 use crate::model::step::{Action, Rule};
 use crate::observe::Source;
 use crate::plan::decide::{self, Facts, Live};
@@ -37,8 +38,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let id = self.unit_id(key);
         let Some(unit) = self.units.get(key) else { return Err(not_found(&id.to_string())) };
         if unit.busy.is_some() {
-            return Err(Refusal::new(RefusalKind::Conflict, format!("a step of {id} is under way"))
-                .hint(format!("kindling wait {id}")));
+            return Err(under_way(&id));
         }
         let (record, deployed) = (unit.record.clone(), unit.version.clone());
         let target = match to {
@@ -72,6 +72,36 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         doing.revision = doing.version.as_ref().and_then(|version| version.revision.clone());
         doing.dev_path = None;
         doing.hold = self.hold_for(&record).filter(|hold| hold.hash != target);
+        let mut acted =
+            Acted { finished: Vec::new(), broken: Vec::new(), noops: Vec::new(), begun: Vec::new() };
+        self.begin(vec![doing], &mut acted);
+        self.record_pass(&order, acted, false).await?;
+        Ok(Report { steps: vec![Done { step, error: None }], ..Report::default() })
+    }
+
+    /// Starts the process of a daemon anew. What is desired, and whatever keeps that back, stays as it is.
+    pub(super) async fn restart(&mut self, key: &Arc<str>) -> Result<Report, Refusal> {
+        let id = self.unit_id(key);
+        let Some(unit) = self.units.get(key) else { return Err(not_found(&id.to_string())) };
+        if unit.busy.is_some() {
+            return Err(under_way(&id));
+        }
+        let conflict = |message: String| Refusal::new(RefusalKind::Conflict, message);
+        let Some(version) = unit.version.clone() else {
+            let message = format!("{id} was never deployed, so nothing of it runs");
+            return Err(conflict(message).hint(format!("kindling why {id}")));
+        };
+        if !version.spec.is_daemon() {
+            let message = format!("{id} is no daemon: nothing of it runs but its runs");
+            return Err(conflict(message).hint(format!("kindling run {id}")));
+        }
+        let step = decide::restart(&id, &version, unit.record.generation);
+        let (revision, order) = (
+            unit.record.deployed_revision.clone(),
+            PassOrder::new(Cause::new(TriggerKind::Command, "restart"), Look::Away),
+        );
+        let mut doing = self.doing(&order, step.clone(), Some(version), &Vec::new());
+        (doing.revision, doing.dev_path, doing.rewritten) = (revision, None, false);
         let mut acted =
             Acted { finished: Vec::new(), broken: Vec::new(), noops: Vec::new(), begun: Vec::new() };
         self.begin(vec![doing], &mut acted);
@@ -297,6 +327,11 @@ fn pruned_row(unit: &Unit, cause: &Cause, why: &str, at: crate::model::time::Tim
 
 fn not_found(what: &str) -> Refusal {
     Refusal::new(RefusalKind::NotFound, format!("there is no unit {what}")).hint("kindling get units")
+}
+
+fn under_way(id: &UnitId) -> Refusal {
+    Refusal::new(RefusalKind::Conflict, format!("a step of {id} is under way"))
+        .hint(format!("kindling wait {id}"))
 }
 
 fn failed(error: &dyn std::error::Error) -> Refusal {

@@ -16,6 +16,7 @@ use crate::support::clock::Clock;
 use super::board::Board;
 use super::daemons::Daemons;
 use super::events::Events;
+use super::metrics::Metrics;
 use super::runs::Runner;
 use super::trust::Trust;
 
@@ -79,6 +80,12 @@ impl<T> Live<T> {
 }
 
 impl<T: Target> Core<T> {
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        self.runner.metrics()
+    }
+
     /// The time of day.
     #[must_use]
     pub fn now(&self) -> Timestamp {

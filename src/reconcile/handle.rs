@@ -389,6 +389,15 @@ impl<T: Target> Handle<T> {
         self.ask(&unit.source, |reply| Message::RollBack { key, to, reply }).await
     }
 
+    /// Starts the process of a daemon anew; answers when it runs.
+    ///
+    /// # Errors
+    /// There is no such unit, or it is no daemon that is deployed.
+    pub async fn restart(&self, unit: &UnitId) -> Result<Report, Refusal> {
+        let key = Arc::clone(&unit.key);
+        self.ask(&unit.source, |reply| Message::Restart { key, reply }).await
+    }
+
     /// Stops changes.
     ///
     /// # Errors

@@ -29,6 +29,13 @@ pub enum Message {
         /// The answer.
         reply: oneshot::Sender<Result<Report, Refusal>>,
     },
+    /// Start the process of a daemon anew, in the version that is deployed.
+    Restart {
+        /// The unit's key.
+        key: Arc<str>,
+        /// The answer.
+        reply: oneshot::Sender<Result<Report, Refusal>>,
+    },
     /// Stop changes to the source or a unit of it.
     Suspend {
         /// The unit's key; `None` for the source.

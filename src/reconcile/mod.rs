@@ -9,6 +9,7 @@ pub mod events;
 pub mod handle;
 pub mod ledger;
 pub mod message;
+pub mod metrics;
 pub mod runs;
 pub mod trust;
 pub mod window;

@@ -18,6 +18,7 @@ use crate::record::{HeldBy, Hold, Recording, UnitRecord};
 
 use super::daemons::{Health, Settled};
 use super::message::{Doing, Look, PassOrder, Refusal, RefusalKind};
+use super::metrics::Tally;
 use super::perform::Acted;
 use super::runs::chain;
 use super::source_loop::{SourceLoop, chance};
@@ -215,7 +216,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if step.rule == Rule::Rollback {
             record.hold.clone_from(&doing.hold);
             record.pinned = doing.hold.as_ref().map(|_| version.hash);
-        } else {
+        } else if step.rule != Rule::Restart {
             // A newer step knows better what is desired.
             if unit.busy.is_none() && !is_broken {
                 record.desired = Some(version.hash);
@@ -270,7 +271,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let mut unit = self.next_state(&doing.step.unit);
         unit.record.attempted = doing.step.to;
         unit.record.generation = unit.record.generation.max(doing.step.generation);
-        if doing.step.rule != Rule::Rollback {
+        if !matches!(doing.step.rule, Rule::Rollback | Rule::Restart) {
             unit.record.desired = doing.step.to;
         }
         unit.record.problems.clear();
@@ -436,6 +437,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return Ok(());
         }
         self.record.has_strayed |= draft.strays;
+        let tally = Tally::of(&draft.history);
         let recording = Recording {
             source: Some(self.record.state()),
             removed: draft.removed.clone(),
@@ -448,6 +450,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Err(error) = self.core.store.commit(recording).await {
             return Err(self.store_failed(&draft.units, &chain(&error)));
         }
+        self.core.metrics().recorded(&self.record.spec.name, tally);
         self.core.board.put_units(draft.units.iter().map(|unit| unit.record.clone()));
         self.core.board.remove_units(&draft.removed);
         self.core.board.put_source(self.record.clone());
@@ -471,6 +474,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return Err(self.store_failed(&[], &chain(&error)));
         }
         self.record.passes += 1;
+        self.core.metrics().found_nothing(&self.record.spec.name);
         self.core.board.put_source(self.record.clone());
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::record::{Store, StoreError};
 use crate::support::clock::Clock;
 
 use super::events::Events;
+use super::metrics::Metrics;
 use super::trust::Trust;
 
 /// Lines of log that are written together.
@@ -55,6 +56,7 @@ pub struct Runner<T> {
     clock: Clock,
     events: Events,
     trust: Trust,
+    metrics: Metrics,
     active: Mutex<HashMap<RunId, Arc<Active>>>,
     tasks: TaskTracker,
 }
@@ -100,7 +102,14 @@ impl<T: Target> Runner<T> {
     #[must_use]
     pub fn new(store: Store, target: Arc<T>, clock: Clock, events: Events, trust: Trust) -> Arc<Self> {
         let (active, tasks) = (Mutex::new(HashMap::new()), TaskTracker::new());
-        Arc::new(Self { store, target, clock, events, trust, active, tasks })
+        let metrics = Metrics::default();
+        Arc::new(Self { store, target, clock, events, trust, metrics, active, tasks })
+    }
+
+    /// What is counted; runs are, so it is made here.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Starts a run of `version`. Whatever keeps the process from starting is the run's own failure.
@@ -250,6 +259,7 @@ impl<T: Target> Runner<T> {
         let run = Run { ended_at: Some(Timestamp(self.clock.now_ms())), ..run };
         until_written!(self.store.finish_run(&run));
         self.lock().remove(&run.id);
+        self.metrics.ran(&run);
         let message = format!("run {} {}", run.id, run.status.as_str());
         self.tell(&run, EventType::RunFinished, message).await;
         done.send_replace(Some(Arc::new(run)));

@@ -207,6 +207,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         loop {
             self.start_next().await;
+            let waiting = self.queue.len() + usize::from(self.looking.is_some());
+            self.core.metrics().waiting(&self.record.spec.name, waiting);
             // A pass that looks at nothing is over already, and nothing may wake the loop for long.
             self.answer_waiting();
             match self.wake().await {
@@ -287,11 +289,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.source = Some(source);
         let Some(Looking { order, reply, .. }) = self.looking.take() else { return };
         self.look_failed = false;
+        self.count_look(looked.as_ref().ok(), took);
+        let began = Instant::now();
         self.wait_for_nested(None, Duration::ZERO).await;
         if let Ok(observation) = &looked {
             self.was_announced(&order, observation, took).await;
         }
         let result = self.follow_look(&order, looked, took).await;
+        let kind = self.record.spec.origin.kind();
+        self.core.metrics().passed(&self.record.spec.name, kind, took + began.elapsed());
         self.core.board.mark_looked(&self.record.spec.name);
         if self.first_pass_done {
             self.core.board.mark_read(&self.record.spec.name);
@@ -302,6 +308,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.start_daemons();
         }
         self.answer(reply, result, order.awaited);
+    }
+
+    /// Counts a look at a repository. One that failed brought nothing, so it counts as a probe.
+    fn count_look(&self, seen: Option<&Observation>, took: Duration) {
+        if self.record.dev.is_none() && matches!(self.record.spec.origin, Origin::Git(_)) {
+            let is_new = seen.is_some_and(|seen| seen.revision != self.revision);
+            let op = if is_new { "fetch" } else { "probe" };
+            self.core.metrics().looked(&self.record.spec.name, op, seen.is_some(), took);
+        }
     }
 
     /// Sets when the source is looked at next.
@@ -431,6 +446,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             Message::Configure(spec, declared, reply) => self.configure(*spec, declared, reply).await,
             Message::RollBack { key, to, reply } => {
                 let result = self.roll_back(&key, to).await;
+                self.answer(Some(reply), result, Awaited::Unit(key));
+            }
+            Message::Restart { key, reply } => {
+                let result = self.restart(&key).await;
                 self.answer(Some(reply), result, Awaited::Unit(key));
             }
             Message::Suspend { key, reason, reply } => {

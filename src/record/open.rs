@@ -82,6 +82,25 @@ impl Store {
         examine(Context { what: "read the database", path }, &MIGRATOR).await
     }
 
+    /// [`Store::examine`], and reads all of it.
+    ///
+    /// # Errors
+    /// As there, or something in it is damaged.
+    pub async fn verify(path: &Path) -> Result<Option<i64>, StoreError> {
+        let seen = Self::examine(path).await?;
+        if seen.is_some() {
+            let at = Context { what: "read the database", path };
+            let mut conn = untouched(at).connect().await.map_err(|e| at.sql(e))?;
+            let found = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut conn).await;
+            let found: String = found.map_err(|e| at.sql(e))?;
+            conn.close().await.map_err(|e| at.sql(e))?;
+            if found != "ok" {
+                return Err(at.corrupt(found));
+            }
+        }
+        Ok(seen)
+    }
+
     /// Makes a database in memory, which is gone with the store.
     ///
     /// # Errors
@@ -128,15 +147,19 @@ async fn examine(at: Context<'_>, migrator: &Migrator) -> Result<Option<i64>, St
     if fs::metadata(at.path).map_err(|e| at.io(e))?.len() == 0 && !logged {
         return Ok(None);
     }
-    // A journal is only there when kindling died while it made the file; SQLite has to undo that by writing.
-    let undo = beside(at.path, "-journal").exists();
-    // With nothing beside it, the file can be read as it is, without making a log for it.
-    let alone = !logged && !undo;
-    let options = quiet(at.path).read_only(!undo).immutable(alone);
-    let mut conn = options.connect().await.map_err(|e| at.sql(e))?;
+    let mut conn = untouched(at).connect().await.map_err(|e| at.sql(e))?;
     let found = look(&mut conn, at, migrator).await;
     conn.close().await.map_err(|e| at.sql(e))?;
     found
+}
+
+/// How a database is read without changing it.
+fn untouched(at: Context<'_>) -> SqliteConnectOptions {
+    // A journal is only there when kindling died while it made the file; SQLite has to undo that by writing.
+    let undo = beside(at.path, "-journal").exists();
+    // With nothing beside it, the file can be read as it is, without making a log for it.
+    let alone = !beside(at.path, "-wal").exists() && !undo;
+    quiet(at.path).read_only(!undo).immutable(alone)
 }
 
 async fn look(
@@ -216,7 +239,11 @@ async fn copy(conn: &mut SqliteConnection, at: Context<'_>, next: i64) -> Result
     create(&part).map_err(|e| at.io(e))?;
     let target = part.to_str().ok_or_else(|| at.other("its path is not UTF-8"))?;
     sqlx::query("VACUUM INTO ?").bind(target).execute(conn).await.map_err(|e| at.sql(e))?;
+    // What goes back to it must not find half of it.
+    let synced = |path: &Path| fs::File::open(path).and_then(|file| file.sync_all());
+    synced(&part).map_err(|e| at.io(e))?;
     fs::rename(&part, &whole).map_err(|e| at.io(e))?;
+    at.path.parent().map_or(Ok(()), synced).map_err(|e| at.io(e))?;
     for old in copies(at.path).map_err(|e| at.io(e))?.into_iter().skip(COPIES) {
         fs::remove_file(old).map_err(|e| at.io(e))?;
     }

@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod file;
 pub mod lifecycle;
+pub mod manager;
 pub mod telemetry;
 pub mod text;

@@ -1,9 +1,10 @@
 //! The command line as a person or a program meets it: the real binary in an empty environment.
 
 mod calls;
+mod check;
 mod fake;
 mod listings;
-mod place;
+pub mod place;
 mod runs;
 mod service;
 
@@ -48,6 +49,7 @@ fn help_names_every_command() {
       run          Run a task, with its log on stderr and its output on stdout
       cancel       End a run
       rollback     Deploy an earlier version of a unit, and hold the one that its source asks for
+      restart      Start the process of a daemon anew, in the version that runs, and wait until it does
       suspend      Stop changes to a source or a unit until it is resumed
       resume       Allow changes again, lift a hold, and make a pass
       source       List, add or remove sources, or take one from a working copy
@@ -104,7 +106,7 @@ fn help_of_a_command_names_its_options() {
     exit 2
     err: error: 'kindling source' requires a subcommand but one was not provided [subcommands: list, add, remove, dev]
     err: Usage: kindling source [OPTIONS] <COMMAND>
-    err: For more information, try '--help'.
+    err: hint: `--help` behind the command says what it takes
     "#);
 }
 
@@ -115,19 +117,18 @@ fn wrong_usage_is_told_with_the_next_step() {
     exit 2
     err: error: unrecognized subcommand 'statsu'
     err: Usage: kindling [OPTIONS] [COMMAND]
-    err: For more information, try '--help'.
     err: hint: a similar subcommand exists: 'status'
     "#);
     insta::assert_snapshot!(place.run(&["run"]).shown(), @r#"
     exit 2
     err: error: the following required arguments were not provided: <TASK>
     err: Usage: kindling run <TASK>
-    err: For more information, try '--help'.
+    err: hint: `--help` behind the command says what it takes
     "#);
     insta::assert_snapshot!(place.run(&["wait", "x", "--hash", "zz"]).shown(), @r#"
     exit 2
     err: error: invalid value 'zz' for '--hash <HASH>': at least 4 hexadecimal digits are wanted
-    err: For more information, try '--help'.
+    err: hint: `--help` behind the command says what it takes
     "#);
     insta::assert_snapshot!(place.run(&["source", "add", "x", "--git", "https://u:p@host/x"]).shown(), @r#"
     exit 2
@@ -137,24 +138,24 @@ fn wrong_usage_is_told_with_the_next_step() {
     exit 2
     err: error: the following required arguments were not provided: <--git <URL>|--local <PATH>>
     err: Usage: kindling source add <--git <URL>|--local <PATH>> <NAME>
-    err: For more information, try '--help'.
+    err: hint: `--help` behind the command says what it takes
     "#);
     insta::assert_snapshot!(place.run(&["get", "units", "\u{1b}[2J", "x"]).shown(), @r#"
     exit 2
     err: error: unexpected argument 'x' found
     err: Usage: kindling get [OPTIONS] <KIND> [NAME]
-    err: For more information, try '--help'.
+    err: hint: `--help` behind the command says what it takes
     "#);
     insta::assert_snapshot!(place.run(&["suspend", "x"]).shown(), @r#"
     exit 2
     err: error: the following required arguments were not provided: --reason <TEXT>
     err: Usage: kindling suspend --reason <TEXT> <SOURCE|UNIT>
-    err: For more information, try '--help'.
+    err: hint: `--help` behind the command says what it takes
     "#);
     insta::assert_snapshot!(place.run(&["run", "x", "--input", "{"]).shown(), @r#"
     exit 2
     err: error: invalid value '{' for '--input <JSON>': JSON is wanted: EOF while parsing an object at line 1 column 1
-    err: For more information, try '--help'.
+    err: hint: `--help` behind the command says what it takes
     "#);
 }
 
@@ -177,7 +178,7 @@ fn a_wrong_level_in_the_environment_is_told_and_an_empty_one_is_none() {
     insta::assert_snapshot!(place.run(&["init", "new"]).shown(), @r#"
     exit 2
     err: error: invalid value 'loud' for '--log-level <LEVEL>': one of error, warn, info, debug and trace is wanted
-    err: For more information, try '--help'.
+    err: hint: `--help` behind the command says what it takes
     "#);
     assert_eq!(Place::new().set("LOG_LEVEL", "").run(&["init", "new"]).code, 0);
 }
@@ -361,7 +362,7 @@ fn validate_names_each_mistake_and_its_place() {
     );
     insta::assert_snapshot!(place.run(&["validate"]).shown(), @"
     exit 1
-    out: lost/task.yaml:4:10: there is no script: none of task.sh is there, and no `entry` is given
+    out: lost/task.yaml:4:10: there is no script: task.sh is not there, and no `entry` is given
     out: team/bad/task.yaml:1:1: the field `trigger` is missing
     out: team/bad/task.yaml:4:10: unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js
     err: 3 units, 3 problems
@@ -378,7 +379,7 @@ fn validate_names_each_mistake_and_its_place() {
     assert_eq!(found["items"][1]["line"], 4);
     insta::assert_snapshot!(place.run(&["validate", "nowhere"]).shown(), @r#"
     exit 2
-    err: error: nowhere is no directory
+    err: error: there is no directory nowhere
     "#);
     std::fs::create_dir(place.here().join("empty")).unwrap();
     insta::assert_snapshot!(place.run(&["validate", "empty"]).shown(), @r#"

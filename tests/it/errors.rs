@@ -66,8 +66,6 @@ fn another_kind_of_file() {
 #[test]
 fn a_mistyped_field_and_what_it_leaves_out() {
     insta::assert_snapshot!(manifest("apiVersion: kindling/v1\nkind: Task\nnmae: digest\nruntime: pyton\ntriggers: {manual: true}\n"), @r#"
-    1:1 the field `name` is missing
-    1:1 the field `trigger` is missing
     3:1 unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
     4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js
     5:1 unknown field `triggers`; did you mean `trigger`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions

@@ -24,6 +24,7 @@ const HOMES: [(&str, &[&str]); 17] = [
     ("jiff", &["model", "support"]),
     ("notify", &["observe"]),
     ("reqwest", &["observe", "act", "cli"]),
+    ("schemars", &["api"]),
     ("semver", &["config", "observe"]),
     ("serde_saphyr", &["config"]),
     ("sha2", &["plan", "api"]),

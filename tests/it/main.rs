@@ -1,11 +1,15 @@
 //! One binary for all tests that need more than one module.
 #![cfg(test)]
 
+mod api;
+mod backup;
+mod canary;
 mod cli;
 mod dev;
 mod dicode;
 mod errors;
 mod faults;
+mod gallery;
 mod git;
 mod hostile;
 mod http_backend;
@@ -21,11 +25,13 @@ mod loop_webhook;
 mod migrations;
 mod process;
 mod reference_defects;
+mod promises;
 mod reload;
 mod repo;
 mod service;
 mod sets;
 mod store;
 mod watch;
+mod troubles;
 mod world;
 mod webhooks;

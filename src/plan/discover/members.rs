@@ -250,10 +250,11 @@ pub(super) fn entry_of(
                 return Err(missing(format!("there is no script: {name} is there, but {why}")));
             }
             if found.is_none() && !defaults.is_empty() {
-                let wanted = defaults.join(", ");
-                return Err(missing(format!(
-                    "there is no script: none of {wanted} is there, and no `entry` is given"
-                )));
+                let gone = match defaults {
+                    [one] => format!("{one} is not there"),
+                    many => format!("none of {} is there", many.join(", ")),
+                };
+                return Err(missing(format!("there is no script: {gone}, and no `entry` is given")));
             }
             Ok(found.map(|name| (*name).to_owned()))
         }

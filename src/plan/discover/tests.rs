@@ -189,7 +189,7 @@ fn a_script_that_is_not_there_is_reported_at_its_place() {
     let mut world = World::default();
     world.task("a", "a").files.remove("a/task.sh");
     world.look(&Changes::All);
-    insta::assert_snapshot!(world.problem("a"), @"MissingEntry: a/task.yaml:4:10: there is no script: none of task.sh is there, and no `entry` is given");
+    insta::assert_snapshot!(world.problem("a"), @"MissingEntry: a/task.yaml:4:10: there is no script: task.sh is not there, and no `entry` is given");
     world.put("a/task.yaml", &format!("{MANUAL}entry: bin/x.sh\n")).look(&Changes::All);
     insta::assert_snapshot!(world.problem("a"), @r#"MissingEntry: a/task.yaml:6:8: `entry` names "bin/x.sh", which is not there"#);
     world.put("a/bin/x.sh", "").look(&Changes::All);

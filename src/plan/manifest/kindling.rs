@@ -85,7 +85,8 @@ fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
             None
         }
         (None, None) => {
-            errors.push(fields.error(fields.at, "the field `runtime` is missing, or `command` in its place"));
+            let why = "the field `runtime` is missing, or `command` in its place";
+            fields.missing(&["runtime", "command"], why, errors);
             None
         }
     }

@@ -147,7 +147,6 @@ exclude: ['[z-a]', 5]
 ",
     );
     let expected = [
-        "1:1 the field `name` is missing",
         "3:1 unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, \
          command, entry, trigger, params, env, timeout, exclude, permissions",
         "4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js",

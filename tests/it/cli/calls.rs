@@ -8,7 +8,9 @@ use super::place::{Ended, Place};
 use super::with;
 
 fn shown(ended: &Ended, fake: &Fake) -> String {
-    ended.shown().replace(&fake.address(), "[ADDRESS]")
+    let address = fake.address();
+    let port = format!("sport = :{}", address.rsplit(':').next().unwrap());
+    ended.shown().replace(&address, "[ADDRESS]").replace(&port, "sport = :[PORT]")
 }
 
 #[test]
@@ -38,6 +40,7 @@ fn errors_of_the_service_keep_their_words_and_exit_codes() {
     insta::assert_snapshot!(shown(&place.run(&["status"]), &fake), @r#"
     exit 3
     err: error: what answers at http://[ADDRESS] is not kindling (it said HTTP 404 Not Found); the address is from KINDLING_SERVER
+    err: hint: if another program listens there, `ss -ltnp sport = :[PORT]` names it
     "#);
     insta::assert_snapshot!(shown(&place.run(&["get", "sources"]), &fake), @r#"
     exit 3
@@ -48,6 +51,7 @@ fn errors_of_the_service_keep_their_words_and_exit_codes() {
     insta::assert_snapshot!(shown(&place.run(&["get", "units"]), &fake), @r#"
     exit 3
     err: error: what answers at http://[ADDRESS] is not kindling (it said HTTP 307 Temporary Redirect); the address is from KINDLING_SERVER
+    err: hint: if another program listens there, `ss -ltnp sport = :[PORT]` names it
     "#);
     assert_eq!(place.run(&["get", "runs"]).code, 3);
     let error = place.run(&["why", "digest", "-o", "json"]).error();

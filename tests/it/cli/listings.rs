@@ -92,6 +92,7 @@ fn status_shows_problems_first_and_ends_with_1() {
     insta::assert_snapshot!(ageless(&ended.out.replace(&fake.address(), "[ADDRESS]")), @r#"
     NOT READY
       local/b  Failed: no\u{1b}[1m
+               -> `kindling logs local/b` shows its last run; `kindling reconcile local/b` tries again
 
     STOPPED
       local/a  suspended: lunch
@@ -166,6 +167,46 @@ fn watch_prints_a_row_again_when_it_changed() {
 }
 
 #[test]
+fn history_and_sources_are_watched_too() {
+    let event = json!({"at": "2020-01-01T00:00:00Z", "type": "unit.updated", "source": "team", "unit": "team/a",
+        "hash": null, "revision": null, "message": ""});
+    let row = |id: i64, reason: &str| {
+        json!({"id": id, "unit": "team/a", "generation": id, "trigger": {"kind": "file", "detail": ""}, "revision": null,
+            "devPath": null, "rewritten": false, "fromHash": null, "toHash": "a1b2c3d4", "action": "sync",
+            "rule": "task.updated", "reason": reason, "files": [], "phases": {}, "outcome": "succeeded", "proof": "",
+            "error": "", "at": "2020-01-01T00:00:00Z"})
+    };
+    let items = |rows: &[Value]| Answer::json(&json!({"items": rows}));
+    let fake = Fake::start()
+        .on("GET /api/v1/events", [Answer::EventsThenEnd(vec![event.clone(), event])])
+        .on(
+            "GET /api/v1/history",
+            [
+                items(&[row(2, "second"), row(1, "first")]),
+                items(&[row(3, "third"), row(2, "second"), row(1, "first")]),
+            ],
+        )
+        .on("GET /api/v1/sources?name=team", [items(&[source("team", "False", "gone")])])
+        .on("GET /api/v1/sources", [items(&[source("team", "True", "fine")])]);
+    let place = with(&fake);
+    insta::assert_snapshot!(place.run(&["history", "-w"]).shown(), @r#"
+    exit 3
+    out: AT                    UNIT    GEN  ACTION  FROM  TO      OUTCOME    TRIGGER  REASON
+    out: 2020-01-01T00:00:00Z  team/a  1    sync    -     a1b2c3  succeeded  file     first
+    out: 2020-01-01T00:00:00Z  team/a  2    sync    -     a1b2c3  succeeded  file     second
+    out: 2020-01-01T00:00:00Z  team/a  3    sync    -     a1b2c3  succeeded  file     third
+    err: error: the service ended the stream of events
+    "#);
+    insta::assert_snapshot!(ageless(&place.run(&["source", "list", "-w"]).shown()), @r#"
+    exit 3
+    out: NAME  TYPE  READY  REVISION       AGE    MESSAGE
+    out: team  git   True   main@01234567  [AGE]  fine
+    out: team  git   False  main@01234567  [AGE]  gone
+    err: error: the service ended the stream of events
+    "#);
+}
+
+#[test]
 fn why_tells_the_whole_story() {
     let mut unit = unit("local/a", &[condition("Ready", "False", "InvalidManifest", "a/task.yaml:3:1: no")]);
     unit["desiredHash"] = Value::Null;
@@ -195,6 +236,7 @@ fn why_tells_the_whole_story() {
       problem      a/task.yaml:3:1: no\u{1b}
       hash         a1b2c3 deployed, none desired
       decision     sync by task.updated: task.sh changed
+      next         mend it and save; `kindling wait local/a` tells when it is live
       last change  [AGE] ago, generation 2 (2020-01-01T00:00:00Z)
       trigger      file: a/task.sh
       file         changed task.sh

@@ -17,11 +17,11 @@ use crate::service::client::condition;
 use crate::service::until;
 
 /// A small file system in memory, for as long as this lives.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None` where this user may not mount.
-    fn mount(at: &Path) -> Option<Self> {
+    pub fn mount(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs"]).arg(at).output();
@@ -29,7 +29,7 @@ impl SmallDisk {
     }
 
     /// Takes all the room that there is.
-    fn fill(&self) {
+    pub fn fill(&self) {
         let mut file = OpenOptions::new().create(true).append(true).open(self.0.join("filler")).unwrap();
         // Page by page: a larger piece that does not fit would leave room.
         while file.write_all(&[0; 4096]).is_ok() {}

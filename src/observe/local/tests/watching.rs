@@ -399,6 +399,7 @@ fn a_dropped_observation_is_told_by_the_next() {
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build();
     runtime.unwrap().block_on(async {
         let mut site = Site::seen(&["a", "b"]).await;
+        site.quiet().await;
         site.write("a", "changed");
         site.hint().await;
         let (go, wait) = std::sync::mpsc::channel::<()>();

@@ -1,0 +1,101 @@
+//! `check`: what a machine lacks, each with what mends it.
+
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use super::place::Place;
+
+/// The findings of one check, as `STATUS MESSAGE -> HINT`.
+fn findings(place: &Place, of: &str) -> Vec<String> {
+    let listing: Value = serde_json::from_str(&place.run(&["check", "-o", "json"]).out).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let of = listing["items"].as_array().unwrap().iter().filter(|found| found["check"] == of);
+    of.map(|found| {
+        format!("{} {} -> {}", text(&found["status"]), text(&found["message"]), text(&found["hint"]))
+    })
+    .collect()
+}
+
+#[track_caller]
+fn assert_found(place: &Place, of: &str, words: &[&str]) {
+    let found = findings(place, of);
+    for word in words {
+        assert!(found.iter().any(|line| line.contains(word)), "{word:?} is not in {found:#?}");
+    }
+}
+
+fn git(auth: &str) -> Place {
+    let place = Place::new();
+    place.write(
+        "kindling.yaml",
+        &format!(
+            "server: {{listen: \"127.0.0.1:1\"}}\nsources:\n  - name: team\n    git: {{url: \"git@git.example.org:jobs.git\", \
+             auth: {{{auth}}}}}\n"
+        ),
+    );
+    place
+}
+
+#[test]
+fn credentials_of_sources_are_looked_for_and_never_shown() {
+    let place = git("ssh_key_file: key");
+    assert_found(
+        &place,
+        "source team",
+        &["fail its key in [ROOT]/work/key cannot be read", "chmod 600 [ROOT]/work/key"],
+    );
+    place.write("key", "");
+    assert_found(&place, "source team", &["fail [ROOT]/work/key is empty"]);
+    place.write("key", "hunter2hunter2\n");
+    assert_found(&place, "source team", &["warn others may read its key", "-> chmod 600 [ROOT]/work/key"]);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(place.here().join("key"), mode).unwrap();
+    assert_found(&place, "source team", &["ok its key is in"]);
+    assert!(!place.run(&["check"]).shown().contains("hunter2"));
+}
+
+#[test]
+fn a_variable_that_is_not_set_here_may_be_set_for_the_service() {
+    let place = Place::new();
+    place.write(
+        "kindling.yaml",
+        "sources:\n  - name: team\n    git: {url: \"https://git.example.org/jobs.git\", auth: {token_env: GIT_TOKEN}}\n",
+    );
+    assert_found(
+        &place,
+        "source team",
+        &["warn its token is in GIT_TOKEN, which is not set here", "-> set GIT_TOKEN"],
+    );
+    let place = place.set("GIT_TOKEN", "hunter2hunter2");
+    assert_found(&place, "source team", &["ok its token is in GIT_TOKEN -> "]);
+}
+
+#[test]
+fn ssh_is_needed_by_who_is_reached_by_it() {
+    let place = git("ssh_key_file: key").set("PATH", "/nowhere");
+    assert_found(&place, "ssh", &["fail ssh fails: ", "source team is fetched with it", "openssh-client"]);
+    let local = Place::new();
+    local.write("kindling.yaml", "sources: []\n");
+    assert!(findings(&local, "ssh").is_empty());
+}
+
+#[test]
+fn a_port_that_cannot_be_had_is_told_while_no_service_answers() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let place = Place::new();
+    place.write("kindling.yaml", &format!("server: {{listen: \"127.0.0.1:{port}\"}}\n"));
+    // The service left another address, at which nobody answers any more.
+    place.write(".kindling/address", "127.0.0.1:1\n");
+    assert_found(
+        &place,
+        "listen",
+        &[
+            &format!("fail another program listens on 127.0.0.1:{port}, so the service cannot start"),
+            &format!("`ss -ltnp sport = :{port}` names it"),
+        ],
+    );
+    drop(other);
+    assert!(findings(&place, "listen").is_empty());
+}
