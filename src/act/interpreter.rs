@@ -95,12 +95,6 @@ impl Interpreters {
     }
 }
 
-/// The program of this name on the service's own `PATH`.
-#[must_use]
-fn on_path(program: &str) -> Option<PathBuf> {
-    search_in(program, &own_path())
-}
-
 /// Where a program is looked for.
 enum Place {
     /// Its name has no slash.
