@@ -235,3 +235,73 @@ impl TryFrom<Row> for LedgerRow {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::hash::ContentHash;
+    use crate::record::Retention;
+
+    const DAY: i64 = 24 * 60 * 60 * 1000;
+
+    fn delivery(id: &str, body: u8, at: i64) -> Delivery {
+        Delivery {
+            source: SourceName::new("s").unwrap(),
+            provider: Provider::GitHub,
+            id: id.into(),
+            event: "push".into(),
+            reference: Some("refs/heads/main".into()),
+            commit: Some(Revision::new("c1")),
+            body: ContentHash::new([body; 32]),
+            verdict: Verdict::Accepted,
+            reason: String::new(),
+            received_at: Timestamp(at),
+        }
+    }
+
+    async fn ids(store: &Store) -> Vec<String> {
+        let rows = store.deliveries(None, u32::MAX).await.unwrap();
+        rows.into_iter().map(|row| row.delivery.id).collect()
+    }
+
+    #[tokio::test]
+    async fn an_id_counts_once_and_a_body_that_comes_again_is_a_repeat() {
+        let store = Store::in_memory().await.unwrap();
+        let new = |number, is_repeat| Noted::New { number, is_repeat };
+        let batch = [delivery("a", 1, 1), delivery("b", 1, 2), delivery("a", 1, 3), delivery("c", 2, 4)];
+        let noted = store.put_deliveries(&batch).await.unwrap();
+        assert_eq!(noted, [new(1, false), new(2, true), Noted::Duplicate { number: 1 }, new(3, false)]);
+        let again = [delivery("a", 1, 5), delivery("d", 2, 6)];
+        let noted = store.put_deliveries(&again).await.unwrap();
+        assert_eq!(noted[0], Noted::Duplicate { number: 1 });
+        assert!(matches!(noted[1], Noted::New { is_repeat: true, .. }), "{noted:?}");
+        // Another provider and another source have ids of their own.
+        let gitea = Delivery { provider: Provider::Gitea, ..delivery("a", 9, 7) };
+        let other = Delivery { source: SourceName::new("t").unwrap(), ..delivery("a", 1, 8) };
+        let noted = store.put_deliveries(&[gitea.clone(), other]).await.unwrap();
+        assert!(noted.iter().all(|one| matches!(one, Noted::New { is_repeat: false, .. })), "{noted:?}");
+        let rows = store.deliveries(Some(&SourceName::new("s").unwrap()), 10).await.unwrap();
+        assert_eq!(rows[0].delivery, gitea);
+        let first = rows.last().unwrap();
+        assert_eq!(
+            (first.delivery.clone(), first.duplicates, first.is_repeat),
+            (delivery("a", 1, 1), 1, false)
+        );
+        assert_eq!(store.delivery(first.number).await.unwrap().as_ref(), Some(first));
+        assert_eq!(store.delivery(999).await.unwrap(), None);
+        assert_eq!(store.put_deliveries(&[]).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_is_old_or_too_much_goes() {
+        let store = Store::in_memory().await.unwrap();
+        let all: Vec<_> = (0..10).map(|day| delivery(&format!("{day}"), 1, day * DAY)).collect();
+        store.put_deliveries(&all).await.unwrap();
+        let keep = Retention { deliveries_days: 5, ..Retention::default() };
+        store.prune(&keep, Timestamp(9 * DAY)).await.unwrap();
+        assert_eq!(ids(&store).await, ["9", "8", "7", "6", "5", "4"]);
+        let keep = Retention { deliveries_max: 2, ..Retention::default() };
+        store.prune(&keep, Timestamp(9 * DAY)).await.unwrap();
+        assert_eq!(ids(&store).await, ["9", "8"]);
+    }
+}
