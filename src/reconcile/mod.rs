@@ -12,6 +12,7 @@ pub mod runs;
 pub mod trust;
 pub mod window;
 
+mod circles;
 mod command;
 mod dev;
 mod nested;

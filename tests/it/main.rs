@@ -11,6 +11,7 @@ mod hostile;
 mod http_backend;
 mod kill;
 mod layers;
+mod loop_circles;
 mod loop_dev;
 mod loop_daemons;
 mod loop_nested;
