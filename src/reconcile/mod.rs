@@ -6,6 +6,7 @@ pub mod board;
 pub mod core;
 pub mod daemons;
 pub mod events;
+pub mod fire;
 pub mod handle;
 pub mod message;
 pub mod runs;
@@ -14,6 +15,7 @@ pub mod window;
 
 mod command;
 mod dev;
+mod kv;
 mod nested;
 mod outcome;
 mod pass;
