@@ -34,7 +34,7 @@ use crate::reconcile::core::{Core, Live};
 use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
-use crate::reconcile::runs::{Runner, chain};
+use crate::reconcile::runs::{Runner, chain, interrupted};
 use crate::reconcile::trust::Trust;
 use crate::record::{Blobs, Retention, SourceRecord, Store, StoreError};
 use crate::support::clock::Clock;
@@ -322,9 +322,11 @@ impl Parts {
             tracing::info!("ended {} processes that an earlier kindling left running", ended.len());
         }
         for run in runs {
-            let error = "kindling ended while it ran".into();
+            let error = interrupted(run.status).into();
             let ended_at = Some(Timestamp(self.clock.now_ms()));
-            self.store.finish_run(&Run { status: RunStatus::Interrupted, error, ended_at, ..run }).await?;
+            let run = Run { status: RunStatus::Interrupted, error, ended_at, ..run };
+            // Nothing follows from it: what had to follow was recorded with the end that it did not have.
+            self.store.finish_run(&run, &[]).await?;
         }
         Ok(())
     }
@@ -342,6 +344,7 @@ impl Parts {
             clock.clone(),
             events.clone(),
             trust.clone(),
+            self.limits.clone(),
         );
         // Daemons report to the service, which is made of them.
         let late: Arc<OnceLock<Service>> = Arc::default();

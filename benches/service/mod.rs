@@ -70,6 +70,16 @@ impl Service {
         answer
     }
 
+    /// Gets an answer.
+    pub fn get(&self, path: &str) -> String {
+        self.call("GET", path, "").rest()
+    }
+
+    /// Sends a call and waits for nothing.
+    pub fn call(&self, method: &str, path: &str, body: &str) -> Call {
+        Call(self.send(method, path, body))
+    }
+
     /// Waits until this many units are ready.
     pub fn wait_for_units(&self, units: usize) {
         let deadline = Instant::now() + BOUND;
@@ -109,6 +119,19 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A call that was sent.
+pub struct Call(BufReader<TcpStream>);
+
+impl Call {
+    /// The whole answer.
+    pub fn rest(mut self) -> String {
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+        answer
     }
 }
 

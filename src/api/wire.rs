@@ -261,6 +261,18 @@ pub struct RunView {
     pub revision: Option<String>,
     /// What started it.
     pub trigger: String,
+    /// More of it: the run that it follows, or the instant that was due.
+    #[serde(default)]
+    pub trigger_detail: String,
+    /// Which attempt it is, from 1.
+    #[serde(default)]
+    pub attempt: u32,
+    /// The first attempt, where it is another one.
+    #[serde(default)]
+    pub first_attempt: Option<String>,
+    /// The next attempt, once there is one.
+    #[serde(default)]
+    pub retried_by: Option<String>,
     /// How it stands.
     pub status: String,
     /// The task's own exit code.

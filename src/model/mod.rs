@@ -9,6 +9,7 @@ pub mod event;
 pub mod hash;
 pub mod history;
 pub mod id;
+pub mod kv;
 pub mod limits;
 pub mod path;
 pub mod problem;

@@ -21,7 +21,7 @@ use crate::model::time::human;
 use crate::model::unit::Version;
 use crate::plan::params;
 
-use super::runs::{Asked, Runner, StopReason, chain};
+use super::runs::{Asked, Order, Runner, StopReason, chain};
 
 /// The wait before a daemon that ended is started again; doubles with each end in a row.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -245,12 +245,16 @@ impl<T: Target> Daemon<T> {
     async fn start(&self, version: &Arc<Version>, number: u64) -> Result<Asked, String> {
         let started = match params::resolve(&version.spec, &std::collections::BTreeMap::new()) {
             Err(problems) => Err(problems.join("; ")),
-            Ok(values) => self
-                .all
-                .runner
-                .start(Arc::clone(version), values, "null".into(), "daemon")
-                .await
-                .map_err(|error| chain(&error)),
+            Ok(params) => {
+                let order = Order {
+                    version: Arc::clone(version),
+                    params,
+                    input: "null".into(),
+                    trigger: "daemon",
+                    detail: String::new(),
+                };
+                self.all.runner.start(order, &()).await.map_err(|error| chain(&error))
+            }
         };
         // A process that could not be started shows as a run that is over already.
         let started = started.and_then(|run| match run.done.borrow().as_deref() {

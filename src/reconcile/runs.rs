@@ -12,14 +12,17 @@ use tokio_util::task::TaskTracker;
 use crate::act::{Exit, Launch, StopHandle, Target};
 use crate::model::event::{Event, EventType};
 use crate::model::id::{RunId, UnitId};
+use crate::model::limits::Limits;
 use crate::model::run::{LogLine, Run, RunStatus, Stream};
 use crate::model::spec::ParamValue;
 use crate::model::time::Timestamp;
 use crate::model::unit::Version;
-use crate::record::{Store, StoreError};
+use crate::record::{Along, Store, StoreError};
 use crate::support::clock::Clock;
 
+use super::core::Live;
 use super::events::Events;
+use super::kv::Keeper;
 use super::trust::Trust;
 
 /// Lines of log that are written together.
@@ -55,6 +58,7 @@ pub struct Runner<T> {
     clock: Clock,
     events: Events,
     trust: Trust,
+    kv: Keeper,
     active: Mutex<HashMap<RunId, Arc<Active>>>,
     tasks: TaskTracker,
 }
@@ -79,6 +83,21 @@ pub enum StopReason {
     Closing,
 }
 
+/// A run to start.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The version to execute.
+    pub version: Arc<Version>,
+    /// Every parameter that has a value.
+    pub params: BTreeMap<String, ParamValue>,
+    /// The input: JSON text.
+    pub input: Arc<str>,
+    /// What starts it: `manual`, `daemon`, `cron` or `chain`.
+    pub trigger: &'static str,
+    /// More of it, see [`Run::detail`].
+    pub detail: String,
+}
+
 /// A run that was asked for.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -98,33 +117,37 @@ impl Asked {
 impl<T: Target> Runner<T> {
     /// A runner without runs.
     #[must_use]
-    pub fn new(store: Store, target: Arc<T>, clock: Clock, events: Events, trust: Trust) -> Arc<Self> {
+    pub fn new(
+        store: Store,
+        target: Arc<T>,
+        clock: Clock,
+        events: Events,
+        trust: Trust,
+        limits: Live<Limits>,
+    ) -> Arc<Self> {
         let (active, tasks) = (Mutex::new(HashMap::new()), TaskTracker::new());
-        Arc::new(Self { store, target, clock, events, trust, active, tasks })
+        let kv = Keeper { store: store.clone(), clock: clock.clone(), limits };
+        Arc::new(Self { store, target, clock, events, trust, kv, active, tasks })
     }
 
-    /// Starts a run of `version`. Whatever keeps the process from starting is the run's own failure.
+    /// Starts a run. Whatever keeps the process from starting is the run's own failure. `along` is recorded in the
+    /// transaction that records the run (`&()` for nothing).
     ///
     /// # Errors
-    /// The run could not be recorded, so it was not started.
-    pub async fn start(
-        self: &Arc<Self>,
-        version: Arc<Version>,
-        params: BTreeMap<String, ParamValue>,
-        input: String,
-        trigger: &str,
-    ) -> Result<Asked, StoreError> {
+    /// The run could not be recorded, so it was not started and `along` is not recorded either.
+    pub async fn start(self: &Arc<Self>, order: Order, along: &dyn Along) -> Result<Asked, StoreError> {
         let id = RunId::from_random(random());
-        let run = new_run(&id, &version, trigger, Timestamp(self.clock.now_ms()));
+        let run = new_run(&id, &order, Timestamp(self.clock.now_ms()));
+        let Order { version, params, input, .. } = order;
         let most = if version.spec.is_daemon() { DAEMON_LOG } else { RUN_LOG };
-        self.store.insert_run(&run).await?;
+        self.store.insert_run_along(&run, along).await?;
         self.tell(&run, EventType::RunStarted, format!("run {id} started")).await;
         let (done, over) = watch::channel(None);
         // What is registered may have been allowed more than it is now.
         let started = match self.trust.refusal(&version.unit.source, &version.spec) {
             Some(problem) => Err(format!("{}: it {problem}", problem.reason.as_str())),
             None => {
-                let launch = Launch { run: id.clone(), version, params, input };
+                let launch = Launch { run: id.clone(), version, params, input: input.to_string() };
                 self.target.start(launch).await.map_err(|error| chain(&error))
             }
         };
@@ -144,7 +167,10 @@ impl<T: Target> Runner<T> {
                         until_written!(runner.store.set_process(&run.id, &process));
                         run.process = Some(process);
                     }
-                    runner.keep_log(&run.id, &active, started.lines, most).await;
+                    tokio::join!(
+                        runner.keep_log(&run.id, &active, started.lines, most),
+                        runner.kv.serve(&run.task, started.kv),
+                    );
                     let exit = started.ended.await.unwrap_or_else(|_| lost());
                     runner.finish(run, exit, &active, &done).await;
                 });
@@ -248,7 +274,7 @@ impl<T: Target> Runner<T> {
 
     async fn record_end(&self, run: Run, done: &watch::Sender<Option<Arc<Run>>>) {
         let run = Run { ended_at: Some(Timestamp(self.clock.now_ms())), ..run };
-        until_written!(self.store.finish_run(&run));
+        until_written!(self.store.finish_run(&run, &[]));
         self.lock().remove(&run.id);
         let message = format!("run {} {}", run.id, run.status.as_str());
         self.tell(&run, EventType::RunFinished, message).await;
@@ -304,13 +330,18 @@ impl LogLength {
     }
 }
 
-fn new_run(id: &RunId, version: &Version, trigger: &str, now: Timestamp) -> Run {
+fn new_run(id: &RunId, order: &Order, now: Timestamp) -> Run {
+    let version = &order.version;
     Run {
         id: id.clone(),
         task: version.unit.clone(),
         hash: version.hash,
         revision: version.revision.clone(),
-        trigger: trigger.to_owned(),
+        trigger: order.trigger.to_owned(),
+        detail: order.detail.clone(),
+        attempt: 1,
+        first: None,
+        retried_by: None,
         status: RunStatus::Running,
         exit_code: None,
         started_at: now,
@@ -332,14 +363,23 @@ fn ended(run: Run, exit: Exit, why: Option<StopReason>) -> Run {
         _ => RunStatus::Failed,
     };
     let error = match status {
-        RunStatus::Succeeded | RunStatus::Running => String::new(),
-        RunStatus::Interrupted => "kindling ended while it ran".into(),
+        RunStatus::Interrupted => interrupted(RunStatus::Running).into(),
         RunStatus::Cancelled if why == Some(StopReason::Replaced) => "a newer version took its place".into(),
         RunStatus::Cancelled => "it was cancelled".into(),
         RunStatus::TimedOut => "its time was over".into(),
         RunStatus::Failed => exit.error.unwrap_or_else(|| how_it_ended(exit.code, exit.signal)),
+        _ => String::new(),
     };
     Run { status, error, exit_code: exit.code, output: exit.output, response: exit.response, ..run }
+}
+
+/// What the end of kindling means for a run that stood so.
+#[must_use]
+pub fn interrupted(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Queued => "kindling ended before its turn came",
+        _ => "kindling ended while it ran",
+    }
 }
 
 fn how_it_ended(code: Option<i32>, signal: Option<i32>) -> String {

@@ -232,6 +232,14 @@ impl Store {
                       LIMIT ?)",
                 unit
             );
+            pruned.values += chunks!(
+                self,
+                at,
+                "DELETE FROM kv WHERE rowid IN
+                     (SELECT kv.rowid FROM kv WHERE task IN (SELECT unit FROM removed_units WHERE unit = ?)
+                      LIMIT ?)",
+                unit
+            );
             pruned.runs += self.delete_runs_of(at, &unit, i64::MAX, before).await?;
             let mut conn = self.write(at).await?;
             let done = query!(

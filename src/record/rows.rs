@@ -377,6 +377,8 @@ pub struct Pruned {
     pub events: u64,
     /// Versions.
     pub versions: u64,
+    /// Values that tasks kept.
+    pub values: u64,
     /// Units of which nothing is left.
     pub units: u64,
 }

@@ -23,7 +23,7 @@ use kindling::model::unit::Version;
 use kindling::observe::{Ask, Hint, Observation, ObserveError, ReadRefusal, Reading, Sink, Source, Want};
 use kindling::plan::hash;
 use kindling::reconcile::board::Board;
-use kindling::reconcile::core::Core;
+use kindling::reconcile::core::{Core, Live};
 use kindling::reconcile::daemons::{Daemons, Health};
 use kindling::reconcile::events::Events;
 use kindling::reconcile::handle::{Handle, Subject};
@@ -354,7 +354,8 @@ impl Target for FakeTarget {
             all.0.lock().unwrap().alive.remove(launch.run.as_str());
             let _ = ended.send(exit.unwrap_or_default());
         });
-        Ok(Started { process: None, lines: read, stop: StopHandle(Arc::new(stop)), ended: end })
+        let kv = mpsc::channel(1).1;
+        Ok(Started { process: None, lines: read, kv, stop: StopHandle(Arc::new(stop)), ended: end })
     }
 }
 
@@ -462,8 +463,15 @@ impl World {
         let shared = Arc::new(target.clone());
         let board = Board::default();
         let trust = Trust::new(board.clone(), std::collections::BTreeSet::from(["OWN_SECRET".to_owned()]));
-        let runner =
-            Runner::new(store.clone(), Arc::clone(&shared), clock.clone(), events.clone(), trust.clone());
+        let limits = Live::from(Limits::default());
+        let runner = Runner::new(
+            store.clone(),
+            Arc::clone(&shared),
+            clock.clone(),
+            events.clone(),
+            trust.clone(),
+            limits.clone(),
+        );
         let slot: Arc<Mutex<Option<Handle<FakeTarget>>>> = Arc::default();
         let report = {
             let slot = Arc::clone(&slot);
@@ -484,7 +492,7 @@ impl World {
             board,
             trust,
             clock,
-            limits: Limits::default().into(),
+            limits,
             closing: CancellationToken::new(),
         });
         let listener = events.listen();
