@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cli;
+mod cron;
 mod dev;
 mod dicode;
 mod errors;
@@ -12,6 +13,7 @@ mod http_backend;
 mod kill;
 mod layers;
 mod loop_circles;
+mod loop_cron;
 mod loop_dev;
 mod loop_daemons;
 mod loop_nested;
