@@ -9,6 +9,7 @@ mod faults;
 mod git;
 mod hostile;
 mod http_backend;
+mod kept;
 mod kill;
 mod layers;
 mod loop_dev;
