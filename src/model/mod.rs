@@ -4,6 +4,7 @@
 //! (store, HTTP, files) owns its formats and converts.
 
 pub mod condition;
+pub mod cron;
 pub mod event;
 pub mod hash;
 pub mod history;

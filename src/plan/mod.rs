@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod canonical;
 pub mod cascade;
 pub mod catalog;
+pub mod chain;
 pub mod decide;
 pub mod diff;
 pub mod discover;

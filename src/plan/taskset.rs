@@ -257,7 +257,7 @@ impl Reader<'_> {
     }
 
     fn child(&mut self, name: &str, field: &Field<'_>) -> ReadChild {
-        const OVERRIDES: [&str; 14] = [
+        const OVERRIDES: [&str; 16] = [
             "name",
             "description",
             "runtime",
@@ -268,6 +268,8 @@ impl Reader<'_> {
             "env",
             "net",
             "timeout",
+            "retries",
+            "concurrency",
             "permissions",
             "exclude",
             "enabled",

@@ -341,12 +341,14 @@ fn wait_after(ends: u32) -> Duration {
 }
 
 fn starts_again(version: &Version, over: Option<&Run>) -> bool {
-    match version.spec.trigger {
+    match &version.spec.trigger {
         Trigger::Daemon(RestartPolicy::Always) => true,
         Trigger::Daemon(RestartPolicy::OnFailure) => {
             over.is_none_or(|run| run.status != RunStatus::Succeeded)
         }
-        Trigger::Daemon(RestartPolicy::Never) | Trigger::Manual => false,
+        Trigger::Daemon(RestartPolicy::Never) | Trigger::Manual | Trigger::Cron(_) | Trigger::Chain(_) => {
+            false
+        }
     }
 }
 

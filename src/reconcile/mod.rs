@@ -13,6 +13,7 @@ pub mod runs;
 pub mod trust;
 pub mod window;
 
+mod circles;
 mod command;
 mod dev;
 mod kv;

@@ -230,7 +230,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if !self.first_pass_done {
             self.undecided.extend(self.units.keys().cloned());
         }
+        let rechained = self.before_chains(&round.found);
         self.catalog.apply(round.found);
+        self.after_chains(rechained);
         for (key, dir) in lay_in {
             if self.catalog.get(&key).is_some() {
                 self.suspects.remove(&key);
@@ -287,7 +289,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Units of which something else is there than was recorded, or that wait for what is no part of the source: an
-    /// interpreter, or a line in kindling.yaml.
+    /// interpreter, a line in kindling.yaml, or a task of another source.
     fn drifted(&mut self) -> Vec<Arc<str>> {
         let now = (self.core.registry.changes(), self.units.changes());
         let keys = |units: &mut dyn Iterator<Item = &Unit>| -> Vec<Arc<str>> {
@@ -305,7 +307,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     fn differs(&self, unit: &Unit) -> bool {
         let id = &unit.record.id;
         let outside = [Reason::MissingInterpreter, Reason::NotAllowed];
-        let waits = unit.record.problems.iter().any(|problem| outside.contains(&problem.reason));
+        let waits = unit.record.problems.iter().any(|problem| outside.contains(&problem.reason))
+            || unit.record.follows_nobody();
         let Some(version) = &unit.version else { return waits };
         let registered = self.core.registry.get(id).map(|live| live.hash);
         let supervised =
@@ -336,6 +339,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Some(problem) =
             desired.as_ref().and_then(|unit| self.core.trust.refusal(&id.source, &unit.spec))
         {
+            return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
+        }
+        if let Some(problem) = desired.as_ref().and_then(|unit| self.circle_of(&key, unit)) {
             return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
         }
         let step = decide::decide(&self.facts(order, &id, desired.as_ref()));

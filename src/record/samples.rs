@@ -147,6 +147,8 @@ pub(super) fn spec() -> TaskSpec {
         params: BTreeMap::from([("n".into(), param)]),
         env: BTreeMap::from([("A".into(), AWKWARD.into())]),
         timeout: Some(Duration::from_secs(3)),
+        retries: crate::model::spec::Retries::default(),
+        concurrency: crate::model::spec::Concurrency::of(&Trigger::Manual),
         exclude: vec!["*.tmp".into()],
         permissions: crate::model::spec::Permissions::default(),
     }

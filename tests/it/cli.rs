@@ -403,7 +403,7 @@ fn validate_resolves_sets_too() {
     );
     insta::assert_snapshot!(place.run(&["validate"]).shown(), @r#"
     exit 1
-    out: jobs/taskset.yaml:5:37: unknown field `tiemout`; did you mean `timeout`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
+    out: jobs/taskset.yaml:5:37: unknown field `tiemout`; did you mean `timeout`?
     out: jobs/taskset.yaml:7:21: the directory jobs/c holds no task.yaml and no taskset.yaml
     out: old/taskset.yaml:5:13: the set refers to itself: old -> old
     out: warning: old/taskset.yaml:4:14: `spec.defaults`: the field `retry` is not supported and has no effect

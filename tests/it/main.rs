@@ -12,6 +12,7 @@ mod http_backend;
 mod kept;
 mod kill;
 mod layers;
+mod loop_circles;
 mod loop_dev;
 mod loop_daemons;
 mod loop_nested;

@@ -89,6 +89,8 @@ impl Bench {
             params: BTreeMap::new(),
             env: BTreeMap::new(),
             timeout: Some(BOUND),
+            retries: kindling::model::spec::Retries::default(),
+            concurrency: kindling::model::spec::Concurrency::of(&Trigger::Manual),
             exclude: Vec::new(),
             permissions: kindling::model::spec::Permissions::default(),
         };
