@@ -1,6 +1,7 @@
 //! One binary for all tests that need more than one module.
 #![cfg(test)]
 
+mod bursts;
 mod cli;
 mod dev;
 mod dicode;
@@ -17,6 +18,7 @@ mod loop_dev;
 mod loop_daemons;
 mod loop_nested;
 mod loop_pass;
+mod loop_runs;
 mod loop_trust;
 mod migrations;
 mod process;
