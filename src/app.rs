@@ -34,7 +34,7 @@ use crate::reconcile::core::{Core, Live};
 use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
-use crate::reconcile::runs::{Runner, chain, interrupted};
+use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
 use crate::reconcile::schedule::Schedules;
 use crate::reconcile::trust::Trust;
 use crate::record::{Blobs, Retention, SourceRecord, Store, StoreError};
@@ -338,16 +338,18 @@ impl Parts {
         let target = Arc::new(
             TaskTarget::new(self.folders.clone(), &self.mark).with_programs(self.settings.programs.clone()),
         );
-        let board = Board::default();
+        let (board, registry) = (Board::default(), Registry::default());
         let trust = Trust::new(board.clone(), self.settings.own_variables.clone());
-        let runner = Runner::new(
-            self.store.clone(),
-            Arc::clone(&target),
-            clock.clone(),
-            events.clone(),
-            trust.clone(),
-            self.limits.clone(),
-        );
+        let runner = Runner::new(Tools {
+            store: self.store.clone(),
+            target: Arc::clone(&target),
+            clock: clock.clone(),
+            events: events.clone(),
+            trust: trust.clone(),
+            limits: self.limits.clone(),
+            registry: registry.clone(),
+            board: board.clone(),
+        });
         // Daemons report to the service, which is made of them.
         let late: Arc<OnceLock<Service>> = Arc::default();
         let told = Arc::clone(&late);
@@ -359,7 +361,7 @@ impl Parts {
         let core = Core {
             store: self.store.clone(),
             blobs: self.blobs.clone(),
-            registry: Registry::default(),
+            registry,
             target,
             daemons: Daemons::new(Arc::clone(&runner), report),
             runner,

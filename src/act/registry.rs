@@ -1,12 +1,13 @@
 //! Which version of each unit is live in this process. Holds values only; starts and stops nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::model::id::UnitId;
+use crate::model::spec::Trigger;
 use crate::model::unit::Version;
 
 /// The live versions by unit. Clones share one registry.
@@ -21,6 +22,8 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Live {
     versions: HashMap<UnitId, Arc<Version>>,
+    /// Those of them that follow the runs of other tasks.
+    chained: BTreeSet<UnitId>,
     listeners: Vec<UnboundedSender<UnitId>>,
 }
 
@@ -35,6 +38,11 @@ impl Registry {
     pub fn put(&self, version: Arc<Version>) -> Option<Arc<Version>> {
         let mut live = self.write();
         live.tell(&version.unit);
+        if matches!(version.spec.trigger, Trigger::Chain(_)) {
+            live.chained.insert(version.unit.clone());
+        } else {
+            live.chained.remove(&version.unit);
+        }
         live.versions.insert(version.unit.clone(), version)
     }
 
@@ -42,6 +50,7 @@ impl Registry {
     pub fn remove(&self, unit: &UnitId) -> Option<Arc<Version>> {
         let mut live = self.write();
         live.tell(unit);
+        live.chained.remove(unit);
         live.versions.remove(unit)
     }
 
@@ -62,6 +71,12 @@ impl Registry {
         live.listeners.push(sender);
         let wanted = live.versions.values().filter(|version| is_wanted(version)).cloned().collect();
         (wanted, changes)
+    }
+
+    /// The units whose live version follows the runs of another task.
+    #[must_use]
+    pub fn chained(&self) -> Vec<UnitId> {
+        self.read().chained.iter().cloned().collect()
     }
 
     /// A number that is another one after every change.
@@ -108,7 +123,7 @@ mod tests {
         registry.put(one.clone());
         registry.put(two.clone());
         let (known, mut changes) = registry.listen(|version| version.unit == one.unit);
-        assert_eq!(known, [one.clone()]);
+        assert_eq!(known, std::slice::from_ref(&one));
         registry.put(one.clone());
         registry.remove(&two.unit);
         assert_eq!(

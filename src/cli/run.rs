@@ -55,7 +55,12 @@ pub async fn run(args: &Args, context: &mut Context) -> Ended {
     let mut interrupts = if args.detach { None } else { Some(interrupts()?) };
     let started: RunView = client.post(&["runs"], &new).await?;
     let Some(interrupts) = &mut interrupts else { return detached(&started, &mut context.output) };
-    let ended = follow(&client, &started, &mut context.output, interrupts).await?;
+    let mut ended = follow(&client, &started, &mut context.output, interrupts).await?;
+    // What counts is the last attempt.
+    while let Some(next) = &ended.retried_by {
+        let next: RunView = client.get(&["runs", next], &[]).await?;
+        ended = follow(&client, &next, &mut context.output, interrupts).await?;
+    }
     finish(&ended, &mut context.output)
 }
 

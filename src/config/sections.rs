@@ -34,8 +34,8 @@ pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "inse
 pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
-pub(super) const LIMITS: [&str; 10] =
-    ["file", "unit", "files", "depth", "manifest", "taskset", "entries", "kv_value", "kv", "kv_keys"];
+pub(super) const LIMITS: [&str; 11] =
+    ["file", "unit", "files", "depth", "manifest", "taskset", "entries", "kv_value", "kv", "kv_keys", "runs"];
 
 pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
     // A file of comments is a configuration: all defaults.
@@ -337,6 +337,7 @@ impl Reader<'_> {
                 task_bytes: limit("kv", SIZE, size, default.kv.task_bytes),
                 keys: limit("kv_keys", "a whole number", count, default.kv.keys),
             },
+            runs: to_usize(limit("runs", "a whole number", count, default.runs as u64)),
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Limits {
     pub set_entries: usize,
     /// What a task may keep between its runs.
     pub kv: KvLimits,
+    /// Most runs at once; others wait. Daemons do not count.
+    pub runs: usize,
 }
 
 impl Default for Limits {
@@ -34,6 +36,7 @@ impl Default for Limits {
             set_bytes: 16 << 20,
             set_entries: 200_000,
             kv: KvLimits::default(),
+            runs: 32,
         }
     }
 }

@@ -246,13 +246,7 @@ impl<T: Target> Daemon<T> {
         let started = match params::resolve(&version.spec, &std::collections::BTreeMap::new()) {
             Err(problems) => Err(problems.join("; ")),
             Ok(params) => {
-                let order = Order {
-                    version: Arc::clone(version),
-                    params,
-                    input: "null".into(),
-                    trigger: "daemon",
-                    detail: String::new(),
-                };
+                let order = Order::new(Arc::clone(version), params, "daemon");
                 self.all.runner.start(order, &()).await.map_err(|error| chain(&error))
             }
         };

@@ -43,16 +43,10 @@ impl<T: Target> Core<T> {
         }
         let params = params::resolve(&version.spec, fire.params)
             .map_err(|problems| Refusal::new(RefusalKind::Invalid, problems.join("; ")))?;
-        let Fire { trigger, detail, input, .. } = fire;
-        let order = Order { version, params, input, trigger, detail };
+        let Fire { trigger, detail, params: given, input } = fire;
+        let given = Arc::new(given.clone());
+        let order = Order { given, input, detail, ..Order::new(version, params, trigger) };
         let failed = |error| Refusal::new(RefusalKind::Failed, chain(&error));
         self.runner.start(order, along).await.map_err(failed)
-    }
-
-    /// Whether changes of a unit, or of its source, were stopped by a person.
-    #[must_use]
-    pub fn is_suspended(&self, unit: &UnitId) -> bool {
-        let own = self.board.unit(unit).is_some_and(|unit| unit.suspended.is_some());
-        own || self.board.source(&unit.source).is_some_and(|source| source.suspended.is_some())
     }
 }

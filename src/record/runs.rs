@@ -204,7 +204,7 @@ impl Store {
     pub async fn unfinished_runs(&self) -> Result<Vec<Run>, StoreError> {
         let at = self.at("read the runs that are not over");
         let mut conn = self.read(at).await?;
-        let rows = runs!("status IN ('queued', 'running')", i64::MAX).fetch_all(&mut *conn).await;
+        let rows = runs!("ended_at IS NULL", i64::MAX).fetch_all(&mut *conn).await;
         self.read_runs(rows.map_err(|e| at.sql(e))?)
     }
 

@@ -478,6 +478,10 @@ async fn every_call_can_be_spawned() {
         store.runs_by_prefix(""),
         store.unfinished_runs(),
     ));
+    let key = crate::model::kv::KvKey::new("k").unwrap();
+    let limits = crate::model::kv::KvLimits::default();
+    sent((store.kv_get(&run.task, &key), store.kv_set(&run.task, &key, "1", &limits, Timestamp(0))));
+    sent((store.kv_delete(&run.task, &key), store.kv_list(&run.task, ""), store.begin_run(&run.id)));
     sent((store.append_log(&run.id, &[]), store.log(&run.id, 0, 1)));
     sent((store.prune(&Retention::default(), Timestamp(0)), Store::open(std::path::Path::new("x"))));
 }

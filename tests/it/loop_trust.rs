@@ -53,13 +53,7 @@ async fn a_version_that_is_live_gets_no_variable_that_was_taken_away() {
     world.service.core().trust.reserve(["ALLOWED".to_owned()].into());
     let version = world.live("a").unwrap();
     let runner = &world.service.core().runner;
-    let order = Order {
-        version,
-        params: BTreeMap::new(),
-        input: "null".into(),
-        trigger: "manual",
-        detail: String::new(),
-    };
+    let order = Order::new(version, BTreeMap::new(), "manual");
     let mut run = runner.start(order, &()).await.unwrap();
     let run = run.end().await.unwrap();
     assert_eq!(run.status, RunStatus::Failed);

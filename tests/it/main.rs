@@ -1,6 +1,7 @@
 //! One binary for all tests that need more than one module.
 #![cfg(test)]
 
+mod bursts;
 mod cli;
 mod cron;
 mod dev;
@@ -10,6 +11,7 @@ mod faults;
 mod git;
 mod hostile;
 mod http_backend;
+mod kept;
 mod kill;
 mod layers;
 mod loop_circles;
@@ -18,6 +20,7 @@ mod loop_dev;
 mod loop_daemons;
 mod loop_nested;
 mod loop_pass;
+mod loop_runs;
 mod loop_trust;
 mod migrations;
 mod process;

@@ -28,7 +28,7 @@ use kindling::reconcile::core::{Core, Live};
 use kindling::reconcile::daemons::{Daemons, Health};
 use kindling::reconcile::events::Events;
 use kindling::reconcile::handle::{Handle, Subject};
-use kindling::reconcile::runs::Runner;
+use kindling::reconcile::runs::{Runner, Tools};
 use kindling::reconcile::schedule::Schedules;
 use kindling::reconcile::trust::Trust;
 use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
@@ -311,10 +311,20 @@ impl FakeTarget {
         self.0.lock().unwrap().unstartable = unstartable;
     }
 
+    /// The inputs of everything that was started so far.
+    pub fn inputs(&self) -> Vec<String> {
+        self.0.lock().unwrap().started.iter().map(|launch| launch.input.clone()).collect()
+    }
+
     /// Ends every process of a unit with this code.
     pub fn end(&self, unit: &UnitId, code: i32) {
+        self.end_with(unit, &Exit { code: Some(code), ..Exit::default() });
+    }
+
+    /// Ends every process of a unit so.
+    pub fn end_with(&self, unit: &UnitId, exit: &Exit) {
         for process in self.0.lock().unwrap().alive.values().filter(|p| p.unit == *unit) {
-            process.exit.send_replace(Some(Exit { code: Some(code), ..Exit::default() }));
+            process.exit.send_replace(Some(exit.clone()));
         }
     }
 }
@@ -486,14 +496,17 @@ impl World {
         let board = Board::default();
         let trust = Trust::new(board.clone(), std::collections::BTreeSet::from(["OWN_SECRET".to_owned()]));
         let limits = Live::from(Limits::default());
-        let runner = Runner::new(
-            store.clone(),
-            Arc::clone(&shared),
-            clock.clone(),
-            events.clone(),
-            trust.clone(),
-            limits.clone(),
-        );
+        let registry = Registry::default();
+        let runner = Runner::new(Tools {
+            store: store.clone(),
+            target: Arc::clone(&shared),
+            clock: clock.clone(),
+            events: events.clone(),
+            trust: trust.clone(),
+            limits: limits.clone(),
+            registry: registry.clone(),
+            board: board.clone(),
+        });
         let slot: Arc<Mutex<Option<Handle<FakeTarget>>>> = Arc::default();
         let report = {
             let slot = Arc::clone(&slot);
@@ -506,7 +519,7 @@ impl World {
         let core = Arc::new(Core {
             store: store.clone(),
             blobs: Blobs::new(dir.path().join("blobs")),
-            registry: Registry::default(),
+            registry,
             target: shared,
             daemons: Daemons::new(Arc::clone(&runner), report),
             runner,

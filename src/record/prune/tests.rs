@@ -159,6 +159,10 @@ async fn what_a_removed_unit_left_goes_after_its_time() {
             store.finish_run(&over(&run, days_ago(45)), &[]).await.unwrap();
         }
     }
+    let key = crate::model::kv::KvKey::new("k").unwrap();
+    for n in [1, 3, 4] {
+        store.kv_set(&id(n), &key, "1", &crate::model::kv::KvLimits::default(), Timestamp(1)).await.unwrap();
+    }
     for (n, days) in [(1, 31), (2, 31), (3, 29)] {
         let mut removal = Recording::new(Timestamp(days_ago(days)));
         removal.removed = vec![id(n)];
@@ -166,7 +170,10 @@ async fn what_a_removed_unit_left_goes_after_its_time() {
     }
     let keep = Retention { removed_days: 30, ..all() };
     let pruned = prune(&store, &keep).await;
-    assert_eq!(pruned, Pruned { history: 2, runs: 1, versions: 1, units: 1, ..Pruned::default() });
+    assert_eq!(pruned, Pruned { history: 2, runs: 1, versions: 1, values: 1, units: 1, ..Pruned::default() });
+    for (n, kept) in [(1, None), (3, Some("1")), (4, Some("1"))] {
+        assert_eq!(store.kv_get(&id(n), &key).await.unwrap().as_deref(), kept);
+    }
     let gone: Vec<_> = store.removed_units().await.unwrap().into_iter().map(|unit| unit.id).collect();
     assert_eq!(gone, [id(2), id(3)], "a run of the second is not over");
     assert!(

@@ -197,9 +197,10 @@ async fn a_script_that_writes_nonsense_or_dies_harms_only_itself() {
     // Requests without end of which no answer is read: the script is stalled, and ended in its time.
     let script = "import os\ndef main(kv):\n  kv.set('a', 'x' * 100000)\n  print('on')\n  while True: os.write(3, b'K\\0\\0\\0\\6g\\0\\0\\0\\1a')\n";
     let mut started = bench.python(script).timeout(std::time::Duration::from_secs(2)).start().await.unwrap();
+    let large = format!("\"{}\"", "x".repeat(100_000));
     let keeper = async {
         while let Some(call) = started.kv.recv().await {
-            let _ = call.answer.send(Ok(kindling::model::kv::KvAnswer::Value(Some("0".repeat(100_000)))));
+            let _ = call.answer.send(Ok(kindling::model::kv::KvAnswer::Value(Some(large.clone()))));
         }
     };
     super::bench::bound(keeper).await;
