@@ -168,6 +168,7 @@ async fn a_clock_that_is_set_loses_nothing_and_repeats_nothing() {
     // Forward over the noon: a machine that slept.
     world.set("2026-05-01T13:10:30Z");
     assert_eq!(world.fired_until("fixed", 1).await, ["05-01T12:00"]);
+    world.until("it is settled", |world| world.next("fixed").is_some_and(|at| at == "05-02T12:00")).await;
     assert_eq!(world.fired_until("wild", 2).await.last().unwrap(), "05-01T13:11");
     // Back by two hours: what goes by real time goes on, noon does not come again.
     world.set("2026-05-01T11:59:30Z");
