@@ -35,6 +35,7 @@ use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
 use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
+use crate::reconcile::schedule::Schedules;
 use crate::reconcile::trust::Trust;
 use crate::record::{Blobs, Retention, SourceRecord, Store, StoreError};
 use crate::support::clock::Clock;
@@ -127,6 +128,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     parts.end_survivors().await?;
     let service = parts.service();
     parts.start_sources(&service).await?;
+    service.start_schedules();
     let follow = reload::Reload::new(&parts.settings, service.clone(), parts.limits.clone());
     let (signals, closing) = (lifecycle.clone(), lifecycle.soft().clone());
     lifecycle.spawn_long("configuration", async move { follow.follow(&signals, &closing).await });
@@ -363,6 +365,7 @@ impl Parts {
             target,
             daemons: Daemons::new(Arc::clone(&runner), report),
             runner,
+            schedules: Schedules::default(),
             events,
             board,
             trust,

@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
 use crate::model::id::UnitId;
 use crate::model::spec::Trigger;
 use crate::model::unit::Version;
@@ -22,6 +24,13 @@ struct Live {
     versions: HashMap<UnitId, Arc<Version>>,
     /// Those of them that follow the runs of other tasks.
     chained: BTreeSet<UnitId>,
+    listeners: Vec<UnboundedSender<UnitId>>,
+}
+
+impl Live {
+    fn tell(&mut self, unit: &UnitId) {
+        self.listeners.retain(|listener| listener.send(unit.clone()).is_ok());
+    }
 }
 
 impl Registry {
@@ -33,6 +42,7 @@ impl Registry {
         } else {
             live.chained.remove(&version.unit);
         }
+        live.tell(&version.unit);
         live.versions.insert(version.unit.clone(), version)
     }
 
@@ -40,6 +50,7 @@ impl Registry {
     pub fn remove(&self, unit: &UnitId) -> Option<Arc<Version>> {
         let mut live = self.write();
         live.chained.remove(unit);
+        live.tell(unit);
         live.versions.remove(unit)
     }
 
@@ -53,6 +64,19 @@ impl Registry {
     #[must_use]
     pub fn chained(&self) -> Vec<UnitId> {
         self.read().chained.iter().cloned().collect()
+    }
+
+    /// Every live version of which `is_wanted` is true, and from now on the units of which the version changes.
+    #[must_use]
+    pub fn listen(
+        &self,
+        is_wanted: impl Fn(&Version) -> bool,
+    ) -> (Vec<Arc<Version>>, UnboundedReceiver<UnitId>) {
+        let (sender, changes) = unbounded_channel();
+        let mut live = self.write();
+        live.listeners.push(sender);
+        let wanted = live.versions.values().filter(|version| is_wanted(version)).cloned().collect();
+        (wanted, changes)
     }
 
     /// A number that is another one after every change.
@@ -90,6 +114,25 @@ mod tests {
         assert_eq!(registry.get(&new.unit), Some(new.clone()));
         assert_eq!(registry.remove(&new.unit), Some(new.clone()));
         assert!(registry.get(&new.unit).is_none() && registry.remove(&new.unit).is_none());
+    }
+
+    #[test]
+    fn a_listener_hears_of_every_change_and_costs_nothing_when_it_is_gone() {
+        let registry = Registry::default();
+        let (one, two) = (Arc::new(version("s/one", 1)), Arc::new(version("s/two", 1)));
+        registry.put(one.clone());
+        registry.put(two.clone());
+        let (known, mut changes) = registry.listen(|version| version.unit == one.unit);
+        assert_eq!(known, [one.clone()]);
+        registry.put(one.clone());
+        registry.remove(&two.unit);
+        assert_eq!(
+            (changes.try_recv().unwrap(), changes.try_recv().unwrap()),
+            (one.unit.clone(), two.unit.clone())
+        );
+        drop(changes);
+        registry.put(one);
+        assert!(registry.read().listeners.is_empty());
     }
 
     #[test]

@@ -53,9 +53,15 @@ pub struct UnitView {
     pub held: Option<HoldView>,
     /// What keeps it from being deployed.
     pub problems: Vec<ProblemView>,
-    /// What in its manifest has no effect.
+    /// What in its manifest has no effect, or another one than it seems.
     #[serde(default)]
     pub warnings: Vec<ProblemView>,
+    /// When it runs next by the clock; null where it does not, or is suspended.
+    #[serde(default)]
+    pub next_run_at: Option<String>,
+    /// The time of its schedule that fired last.
+    #[serde(default)]
+    pub last_run_at: Option<String>,
     /// Its conditions.
     pub conditions: Vec<ConditionView>,
     /// When this was last changed.

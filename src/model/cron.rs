@@ -83,11 +83,8 @@ impl Zone {
     pub fn like(name: &str) -> Option<String> {
         let wanted = name.to_ascii_lowercase().replace(' ', "_");
         let ends = |known: &str| known.rsplit('/').next() == Some(wanted.as_str());
-        let found = TimeZoneDatabase::bundled()
-            .available()
-            .map(|known| known.as_str().to_owned())
-            .find(|known| !wanted.is_empty() && ends(&known.to_ascii_lowercase()));
-        found
+        let is_like = |known: &String| !wanted.is_empty() && ends(&known.to_ascii_lowercase());
+        Self::names().into_iter().find(is_like)
     }
 
     /// Every name of the database that kindling brings along.

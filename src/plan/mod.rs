@@ -14,6 +14,7 @@ pub mod hash;
 pub mod manifest;
 pub mod nested;
 pub mod params;
+pub mod schedule;
 pub mod stray;
 pub mod taskset;
 pub mod trace;

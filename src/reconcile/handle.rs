@@ -25,6 +25,7 @@ use super::daemons::Health;
 use super::fire::Fire;
 use super::message::{Awaited, Look, Message, PassOrder, Refusal, RefusalKind, Report};
 use super::runs::{Asked, StopReason, chain};
+use super::schedule;
 use super::source_loop::{Open, SourceLoop};
 
 /// How long a service that starts is not ready because a first pass is not done (DESIGN 11).
@@ -138,6 +139,11 @@ impl<T: Target> Handle<T> {
         self.0.core.board.put_source(recorded.source.clone());
         self.0.core.board.put_units(recorded.units.iter().map(|(record, _)| record.clone()));
         (self.0.open)(self, recorded, Start::Follow);
+    }
+
+    /// Fires tasks by the clock from now on; called once, when every source that was recorded is started.
+    pub fn start_schedules(&self) {
+        self.0.tasks.spawn(schedule::run(Arc::clone(&self.0.core)));
     }
 
     /// Takes the units of a source away that nothing follows any more.

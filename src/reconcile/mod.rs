@@ -10,6 +10,7 @@ pub mod fire;
 pub mod handle;
 pub mod message;
 pub mod runs;
+pub mod schedule;
 pub mod trust;
 pub mod window;
 

@@ -6,6 +6,7 @@
 mod along;
 mod blobs;
 mod commit;
+mod cron;
 mod docs;
 mod error;
 mod events;
@@ -22,6 +23,7 @@ mod versions;
 
 pub use along::{Along, Writing};
 pub use blobs::{Blobs, Swept};
+pub use cron::CronState;
 pub use error::StoreError;
 pub use kv::KvSet;
 pub use rows::{

@@ -3,6 +3,7 @@
 
 mod bursts;
 mod cli;
+mod cron;
 mod dev;
 mod dicode;
 mod errors;
@@ -14,6 +15,7 @@ mod kept;
 mod kill;
 mod layers;
 mod loop_circles;
+mod loop_cron;
 mod loop_dev;
 mod loop_daemons;
 mod loop_nested;

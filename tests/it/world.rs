@@ -18,6 +18,7 @@ use kindling::model::source::{
     Allow, Declared, GitOrigin, GitRef, LocalOrigin, Origin, Revision, Rewrite, SourceSpec,
 };
 use kindling::model::spec::TaskSpec;
+use kindling::model::time::Timestamp;
 use kindling::model::tree::{Changes, Content, Node, NodeKind, Stamp, Tree};
 use kindling::model::unit::Version;
 use kindling::observe::{Ask, Hint, Observation, ObserveError, ReadRefusal, Reading, Sink, Source, Want};
@@ -28,6 +29,7 @@ use kindling::reconcile::daemons::{Daemons, Health};
 use kindling::reconcile::events::Events;
 use kindling::reconcile::handle::{Handle, Subject};
 use kindling::reconcile::runs::{Runner, Tools};
+use kindling::reconcile::schedule::Schedules;
 use kindling::reconcile::trust::Trust;
 use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
 use kindling::support::clock::Clock;
@@ -435,6 +437,14 @@ impl World {
         Self::start_with(files, FakeTarget::default(), store, dir, FastTime::start()).await
     }
 
+    /// The same, where the time of day goes with the test's time from `now` on.
+    pub async fn start_at(files: &FakeFiles, now: Timestamp) -> Self {
+        let store = Store::in_memory().await.unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let clock = Clock::going_from(now.0);
+        Self::start_by(files, FakeTarget::default(), store, dir, FastTime::start(), clock).await
+    }
+
     /// The same, where the source is a branch of a repository that is polled this often.
     pub async fn start_git(files: &FakeFiles, poll_interval: Duration) -> Self {
         let store = Store::in_memory().await.unwrap();
@@ -459,7 +469,8 @@ impl World {
         while files.0.lock().unwrap().hints.iter().any(|hints| !hints.is_closed()) {
             tokio::task::yield_now().await;
         }
-        Self::start_with(&files, FakeTarget::default(), store, dir, time).await
+        let clock = service.core().clock.clone();
+        Self::start_by(&files, FakeTarget::default(), store, dir, time, clock).await
     }
 
     async fn start_with(
@@ -469,7 +480,18 @@ impl World {
         dir: Arc<tempfile::TempDir>,
         time: FastTime,
     ) -> Self {
-        let (events, clock) = (Events::default(), Clock::default());
+        Self::start_by(files, target, store, dir, time, Clock::default()).await
+    }
+
+    async fn start_by(
+        files: &FakeFiles,
+        target: FakeTarget,
+        store: Store,
+        dir: Arc<tempfile::TempDir>,
+        time: FastTime,
+        clock: Clock,
+    ) -> Self {
+        let events = Events::default();
         let shared = Arc::new(target.clone());
         let board = Board::default();
         let trust = Trust::new(board.clone(), std::collections::BTreeSet::from(["OWN_SECRET".to_owned()]));
@@ -501,6 +523,7 @@ impl World {
             target: shared,
             daemons: Daemons::new(Arc::clone(&runner), report),
             runner,
+            schedules: Schedules::default(),
             events: events.clone(),
             board,
             trust,
@@ -528,6 +551,7 @@ impl World {
         for recorded in service.recorded(sources).await.unwrap() {
             service.start_source(recorded);
         }
+        service.start_schedules();
         Self { time, files: files.clone(), target, service, events: listener, store, dir }
     }
 

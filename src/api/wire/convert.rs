@@ -44,6 +44,8 @@ impl From<&UnitRecord> for UnitView {
             held: unit.hold.as_ref().map(Into::into),
             problems: unit.problems.iter().map(Into::into).collect(),
             warnings: unit.warnings.iter().map(Into::into).collect(),
+            next_run_at: None,
+            last_run_at: None,
             conditions: unit.conditions.iter().map(Into::into).collect(),
             updated_at: unit.updated_at.to_string(),
         }

@@ -137,7 +137,7 @@ impl Field {
             Some((first, last)) => (self.value(first, item)?, self.last(last, item)?),
             None => {
                 let only = self.value(range, item)?;
-                if let Some(step) = step {
+                if step.is_some() {
                     let message = format!(
                         "has a step after a single value in {}; write a range before it, such as `{}-{}/2`",
                         shown(item),
