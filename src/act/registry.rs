@@ -37,20 +37,20 @@ impl Registry {
     /// Makes a version the live one of its unit; gives back the one before.
     pub fn put(&self, version: Arc<Version>) -> Option<Arc<Version>> {
         let mut live = self.write();
+        live.tell(&version.unit);
         if matches!(version.spec.trigger, Trigger::Chain(_)) {
             live.chained.insert(version.unit.clone());
         } else {
             live.chained.remove(&version.unit);
         }
-        live.tell(&version.unit);
         live.versions.insert(version.unit.clone(), version)
     }
 
     /// Takes a unit out; gives back its version.
     pub fn remove(&self, unit: &UnitId) -> Option<Arc<Version>> {
         let mut live = self.write();
-        live.chained.remove(unit);
         live.tell(unit);
+        live.chained.remove(unit);
         live.versions.remove(unit)
     }
 
@@ -58,12 +58,6 @@ impl Registry {
     #[must_use]
     pub fn get(&self, unit: &UnitId) -> Option<Arc<Version>> {
         self.read().versions.get(unit).cloned()
-    }
-
-    /// The units whose live version follows the runs of another task.
-    #[must_use]
-    pub fn chained(&self) -> Vec<UnitId> {
-        self.read().chained.iter().cloned().collect()
     }
 
     /// Every live version of which `is_wanted` is true, and from now on the units of which the version changes.
@@ -77,6 +71,12 @@ impl Registry {
         live.listeners.push(sender);
         let wanted = live.versions.values().filter(|version| is_wanted(version)).cloned().collect();
         (wanted, changes)
+    }
+
+    /// The units whose live version follows the runs of another task.
+    #[must_use]
+    pub fn chained(&self) -> Vec<UnitId> {
+        self.read().chained.iter().cloned().collect()
     }
 
     /// A number that is another one after every change.
@@ -123,7 +123,7 @@ mod tests {
         registry.put(one.clone());
         registry.put(two.clone());
         let (known, mut changes) = registry.listen(|version| version.unit == one.unit);
-        assert_eq!(known, [one.clone()]);
+        assert_eq!(known, std::slice::from_ref(&one));
         registry.put(one.clone());
         registry.remove(&two.unit);
         assert_eq!(

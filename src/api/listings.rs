@@ -102,7 +102,7 @@ pub(super) async fn units<T: Target>(
 fn unit_view<T: Target>(core: &Core<T>, unit: &UnitRecord) -> UnitView {
     let dev = core.board.source(&unit.id.source).and_then(|source| source.dev.clone());
     let times = core.schedules.get(&unit.id).unwrap_or_default();
-    let next = times.next.filter(|_| !core.is_suspended(&unit.id));
+    let next = times.next.filter(|_| !core.board.is_suspended(&unit.id));
     UnitView {
         next_run_at: next.map(|at| at.to_string()),
         last_run_at: times.last.map(|at| at.to_string()),

@@ -303,7 +303,7 @@ impl<T: Target> Clockwork<T> {
                 continue;
             }
             let due = due(&entry.cron, &entry.zone(), entry.schedule.catch_up, entry.settled, now);
-            let is_suspended = self.core.is_suspended(&unit);
+            let is_suspended = self.core.board.is_suspended(&unit);
             if due.times.is_empty() || is_suspended {
                 entry.settled = entry.settled.max(now);
                 // What passes while a person stopped it is not missed.
@@ -408,5 +408,5 @@ async fn fire_all<T: Target>(
 fn is_wanted<T: Target>(core: &Core<T>, state: &CronState) -> bool {
     let live = core.registry.get(&state.unit);
     let is_same = live.as_deref().and_then(schedule_of).is_some_and(|live| name_of(live) == state.schedule);
-    is_same && !core.is_suspended(&state.unit)
+    is_same && !core.board.is_suspended(&state.unit)
 }

@@ -95,3 +95,6 @@ VALUES
      '0123456789abcdef', 2, '0123456789abcde0', NULL, 'queued', 1700000000017, NULL, ''),
     ('0123456789abcde2', 'team/jobs/digest', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', NULL, 'manual',
      '', 1, NULL, NULL, 'skipped', 1700000000018, 1700000000018, 'another one is not over');
+INSERT INTO cron_state (unit, schedule, settled_at, fired_at) VALUES
+    ('team/a', '*/5 * * * *' || char(10) || 'Europe/Berlin', 1700000000000, 1700000000000),
+    ('team/gone', '@daily' || char(10), 1690000000000, NULL);
