@@ -49,9 +49,4 @@ impl<T: Target> Core<T> {
         let failed = |error| Refusal::new(RefusalKind::Failed, chain(&error));
         self.runner.start(order, along).await.map_err(failed)
     }
-    /// Whether changes of a unit, or of its source, were stopped by a person.
-    #[must_use]
-    pub fn is_suspended(&self, unit: &UnitId) -> bool {
-        self.board.is_suspended(unit)
-    }
 }

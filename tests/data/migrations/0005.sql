@@ -78,9 +78,6 @@ VALUES (1, 1, 1700000000010, 'stdout', 'hello'), (1, 2, 1700000000011, 'system',
 UPDATE sources SET dev_path = '/home/me/team/units', dev_since = 1700000000002, dev_until = 1700000000003, strayed = 1
 WHERE name = 'team';
 UPDATE history SET dev_path = '/home/me/team/units';
-INSERT INTO cron_state (unit, schedule, settled_at, fired_at) VALUES
-    ('team/a', '*/5 * * * *' || char(10) || 'Europe/Berlin', 1700000000000, 1700000000000),
-    ('team/gone', '@daily' || char(10), 1690000000000, NULL);
 
 INSERT INTO kv
     (task, key, value, size, updated_at)
