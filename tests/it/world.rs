@@ -429,6 +429,24 @@ pub fn all() -> Subject {
     Subject::Source(source())
 }
 
+/// The sources of the store, which is given one if it has none.
+async fn sources(store: &Store) -> Vec<SourceRecord> {
+    let known = store.sources().await.unwrap();
+    if known.is_empty() {
+        let origin = Origin::Local(LocalOrigin { path: "/nowhere".into(), debounce: None });
+        let spec = SourceSpec { name: source(), origin, allow: Allow::default() };
+        let record = SourceRecord::new(spec, Declared::File);
+        store.put_source(&record).await.unwrap();
+    }
+    let mut sources = store.sources().await.unwrap();
+    for record in &mut sources {
+        // The store has none: it comes from the configuration alone.
+        let env = vec!["ALLOWED".into(), "OWN_SECRET".into()];
+        record.spec.allow = Allow { env, hosts: Vec::new() };
+    }
+    sources
+}
+
 impl World {
     /// A service over these files that has looked at nothing yet.
     pub async fn start(files: &FakeFiles) -> Self {
@@ -535,19 +553,7 @@ impl World {
         let opened = files.clone();
         let service = Handle::new(core, move |spec: &SourceSpec| FakeSource::new(&opened.of(spec)));
         *slot.lock().unwrap() = Some(service.clone());
-        let known = store.sources().await.unwrap();
-        if known.is_empty() {
-            let origin = Origin::Local(LocalOrigin { path: "/nowhere".into(), debounce: None });
-            let spec = SourceSpec { name: source(), origin, allow: Allow::default() };
-            let record = SourceRecord::new(spec, Declared::File);
-            store.put_source(&record).await.unwrap();
-        }
-        let mut sources = store.sources().await.unwrap();
-        for record in &mut sources {
-            // The store has none: it comes from the configuration alone.
-            let env = vec!["ALLOWED".into(), "OWN_SECRET".into()];
-            record.spec.allow = Allow { env, hosts: Vec::new() };
-        }
+        let sources = sources(&store).await;
         for recorded in service.recorded(sources).await.unwrap() {
             service.start_source(recorded);
         }

@@ -90,7 +90,7 @@ const WRONG: [&str; 41] = [
 
 #[test]
 fn says_what_is_wrong() {
-    let found: Vec<String> = cases
+    let found: Vec<String> = WRONG
         .iter()
         .map(|text| {
             format!("{text:?}: {}", text.parse::<Cron>().map_or_else(|e| e.to_string(), |_| "READ".into()))
