@@ -8,6 +8,8 @@ use std::sync::Arc;
 use crate::model::id::UnitId;
 use crate::model::problem::{Problem, Reason};
 
+use super::catalog::{Catalog, Resolved};
+
 /// Most members of a circle that a message names.
 const MOST_NAMED: usize = 10;
 
@@ -41,16 +43,22 @@ pub fn origin(unit: &UnitId, from: &str, is_there: impl Fn(&UnitId) -> bool) -> 
 }
 
 /// Follows chains and remembers what it found, so that looking at many units costs a step for each.
-#[derive(Debug, Default)]
-pub struct Circles {
+#[derive(Debug)]
+pub struct Circles<K> {
     /// Units that were followed, with the circle that they are in.
-    known: BTreeMap<UnitId, Option<Arc<[UnitId]>>>,
+    known: BTreeMap<K, Option<Arc<[K]>>>,
 }
 
-impl Circles {
+impl<K> Default for Circles<K> {
+    fn default() -> Self {
+        Self { known: BTreeMap::new() }
+    }
+}
+
+impl<K: Clone + Ord> Circles<K> {
     /// The circle that `unit` is in, from it on, each chained to the next and the last one to `unit`; `next` gives the
     /// unit that another one is chained to.
-    pub fn of(&mut self, unit: &UnitId, next: impl Fn(&UnitId) -> Option<UnitId>) -> Option<Vec<UnitId>> {
+    pub fn of(&mut self, unit: &K, next: impl Fn(&K) -> Option<K>) -> Option<Vec<K>> {
         if !self.known.contains_key(unit) {
             self.follow(unit, next);
         }
@@ -59,13 +67,13 @@ impl Circles {
         Some(circle[at..].iter().chain(&circle[..at]).cloned().collect())
     }
 
-    fn follow(&mut self, unit: &UnitId, next: impl Fn(&UnitId) -> Option<UnitId>) {
+    fn follow(&mut self, unit: &K, next: impl Fn(&K) -> Option<K>) {
         let (mut way, mut on_way) = (Vec::new(), BTreeSet::new());
         let mut at = Some(unit.clone());
         while let Some(unit) = at.take_if(|unit| !self.known.contains_key(unit)) {
             if !on_way.insert(unit.clone()) {
                 let first = way.iter().position(|other| *other == unit).unwrap_or_default();
-                let circle: Arc<[UnitId]> = way.split_off(first).into();
+                let circle: Arc<[K]> = way.split_off(first).into();
                 self.known.extend(circle.iter().map(|member| (member.clone(), Some(circle.clone()))));
                 break;
             }
@@ -78,7 +86,7 @@ impl Circles {
 
 /// What is wrong with the first unit of a circle; without its place.
 #[must_use]
-pub fn circle(members: &[UnitId]) -> Problem {
+pub fn circle<K: std::fmt::Display>(members: &[K]) -> Problem {
     let [first, others @ ..] = members else { return Problem::new(Reason::ChainCycle, "") };
     let message = if others.is_empty() {
         "is chained to itself: its own end would start it for ever".to_owned()
@@ -94,15 +102,45 @@ pub fn circle(members: &[UnitId]) -> Problem {
     Problem::new(Reason::ChainCycle, message)
 }
 
+/// The circles of a catalog whose source has no name yet, a problem for each unit in one; and the warnings of units that
+/// are chained to a neighbour that is not there.
+#[must_use]
+pub fn of_nameless(catalog: &Catalog) -> (Vec<Problem>, Vec<Problem>) {
+    let (mut circles, mut problems, mut warnings) = (Circles::default(), Vec::new(), Vec::new());
+    let next = |key: &Arc<str>| {
+        let from = catalog.get(key)?.chained_to()?;
+        candidate_keys(key, from).find(|other| catalog.get(other).is_some())
+    };
+    for (key, entry) in catalog.iter() {
+        let (Some(from), Ok(unit)) = (entry.chained_to(), &entry.state) else { continue };
+        if let Some(members) = circles.of(key, next) {
+            problems.push(at_place(circle(&members), unit));
+        } else if !from.contains('/') && next(key).is_none() {
+            warnings.push(at_place(not_there(&sibling(key, from)), unit));
+        }
+    }
+    (problems, warnings)
+}
+
+/// A problem at the place where the task that `unit` is chained to is named.
+#[must_use]
+pub fn at_place(problem: Problem, unit: &Resolved) -> Problem {
+    match &unit.chain_at {
+        Some((file, at)) => problem.in_file(file.clone()).at(at.line, at.column),
+        None => problem,
+    }
+}
+
 /// The warning of a unit that is chained to nothing that is there; without its place.
 #[must_use]
 pub fn unknown(unit: &UnitId, from: &str) -> Problem {
-    let looked: Vec<String> = candidates(unit, from).iter().map(|id| format!("`{id}`")).collect();
-    let message = format!(
-        "`trigger.chain.from` names no task that is there, so nothing starts it: there is no {}",
-        looked.join(" and no ")
-    );
-    Problem::new(Reason::UnknownTask, message)
+    let looked: Vec<String> = candidates(unit, from).iter().map(ToString::to_string).collect();
+    not_there(&looked.join("` and no `"))
+}
+
+fn not_there(looked: &str) -> Problem {
+    let message = "`trigger.chain.from` names no task that is there, so nothing starts it: there is no";
+    Problem::new(Reason::UnknownTask, format!("{message} `{looked}`"))
 }
 
 #[cfg(test)]

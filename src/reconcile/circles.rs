@@ -70,14 +70,14 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     /// What is wrong with a unit that is in a circle.
     pub(super) fn circle_of(&self, key: &Arc<str>, unit: &Resolved) -> Option<Problem> {
         let circle = self.circles.get(key)?;
-        Some(at_place(chain::circle(circle), unit))
+        Some(chain::at_place(chain::circle(circle), unit))
     }
 
     /// The warning of a unit that is chained to nothing that is there.
     pub(super) fn unknown_origin(&self, unit: &UnitId, resolved: &Resolved) -> Option<Problem> {
         let Trigger::Chain(chain) = &resolved.spec.trigger else { return None };
         let is_there = chain::origin(unit, &chain.from, |other| self.is_there(other)).is_some();
-        (!is_there).then(|| at_place(chain::unknown(unit, &chain.from), resolved))
+        (!is_there).then(|| chain::at_place(chain::unknown(unit, &chain.from), resolved))
     }
 
     fn own(&self, circle: &[UnitId]) -> Vec<Arc<str>> {
@@ -104,12 +104,5 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         } else {
             self.core.board.unit(unit).is_some()
         }
-    }
-}
-
-fn at_place(problem: Problem, unit: &Resolved) -> Problem {
-    match &unit.chain_at {
-        Some((file, at)) => problem.in_file(file.clone()).at(at.line, at.column),
-        None => problem,
     }
 }

@@ -214,7 +214,7 @@ impl<T: Target> Daemon<T> {
             if self.all.closing.is_cancelled() {
                 return;
             }
-            let asked = self.start(&version, want.number).await;
+            let asked = self.start(&version, want.number, ends < CRASH_LOOP).await;
             let began = Instant::now();
             let next = match asked {
                 Ok(run) => self.follow(run, want.number, &version, began, &mut ends).await,
@@ -242,7 +242,8 @@ impl<T: Target> Daemon<T> {
         still
     }
 
-    async fn start(&self, version: &Arc<Version>, number: u64) -> Result<Asked, String> {
+    /// Starts a process; in a crash loop that alone is not told, for it may be over in a moment.
+    async fn start(&self, version: &Arc<Version>, number: u64, is_told: bool) -> Result<Asked, String> {
         let started = match params::resolve(&version.spec, &std::collections::BTreeMap::new()) {
             Err(problems) => Err(problems.join("; ")),
             Ok(params) => {
@@ -258,7 +259,9 @@ impl<T: Target> Daemon<T> {
         match &started {
             Ok(_) => {
                 self.all.settle(&self.unit, number, &Settled::Started);
-                (self.all.report)(&self.unit, Health::Running);
+                if is_told {
+                    (self.all.report)(&self.unit, Health::Running);
+                }
             }
             Err(why) => self.all.settle(&self.unit, number, &Settled::Failed(why.clone())),
         }
@@ -274,19 +277,26 @@ impl<T: Target> Daemon<T> {
         began: Instant,
         ends: &mut u32,
     ) -> Next {
-        // Cancel safe: every branch waits on a watch or a token, which keep their value.
-        let over = tokio::select! {
-            over = run.end() => over,
-            () = newer(&mut self.wanted, number) => {
-                self.all.runner.stop(&run.id, StopReason::Replaced);
-                run.end().await;
-                *ends = 0;
-                return Next::Again;
-            }
-            () = self.all.closing.cancelled() => {
-                self.all.runner.stop(&run.id, StopReason::Closing);
-                run.end().await;
-                return Next::Close;
+        let mut is_told = *ends < CRASH_LOOP;
+        // Cancel safe: every branch waits on a watch or a token, which keep their value, or until a moment.
+        let over = loop {
+            tokio::select! {
+                over = run.end() => break over,
+                () = tokio::time::sleep_until(began + STEADY), if !is_told => {
+                    is_told = true;
+                    (self.all.report)(&self.unit, Health::Running);
+                }
+                () = newer(&mut self.wanted, number) => {
+                    self.all.runner.stop(&run.id, StopReason::Replaced);
+                    run.end().await;
+                    *ends = 0;
+                    return Next::Again;
+                }
+                () = self.all.closing.cancelled() => {
+                    self.all.runner.stop(&run.id, StopReason::Closing);
+                    run.end().await;
+                    return Next::Close;
+                }
             }
         };
         let how = over.as_deref().map_or_else(|| "its end was not seen".into(), describe);

@@ -351,6 +351,26 @@ fn validate_names_the_one_limit_that_was_passed() {
 }
 
 #[test]
+fn validate_follows_chains() {
+    let place = Place::new();
+    let task = |name: &str, from: &str| {
+        format!(
+            "apiVersion: kindling/v1\nkind: Task\nname: {name}\ncommand: [echo]\ntrigger: {{chain: {{from: {from}}}}}\n"
+        )
+    };
+    for (name, from) in [("a", "b"), ("b", "a"), ("c", "a"), ("d", "nobody"), ("e", "elsewhere/task")] {
+        place.write(&format!("jobs/{name}/task.yaml"), &task(name, from));
+    }
+    insta::assert_snapshot!(place.run(&["validate"]).shown(), @"
+    exit 1
+    out: jobs/a/task.yaml:5:25: is chained to jobs/b, which is chained to jobs/a: they would start each other for ever
+    out: jobs/b/task.yaml:5:25: is chained to jobs/a, which is chained to jobs/b: they would start each other for ever
+    out: warning: jobs/d/task.yaml:5:25: `trigger.chain.from` names no task that is there, so nothing starts it: there is no `jobs/nobody`
+    err: 5 units, 2 problems, 1 warning
+    ");
+}
+
+#[test]
 fn validate_names_each_mistake_and_its_place() {
     let place = Place::new();
     place.task("good").task("team/bad");

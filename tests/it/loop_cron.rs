@@ -255,3 +255,31 @@ async fn restarts_at_any_moment_lose_nothing_and_repeat_nothing() {
     let expected: Vec<String> = (1..=fired.len()).map(|minute| format!("05-01T10:{minute:02}")).collect();
     assert_eq!(fired, expected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_comes_while_a_run_is_there_is_skipped_or_runs_beside_it_or_in_its_place() {
+    let files = FakeFiles::default();
+    for overlap in ["forbid", "allow", "replace"] {
+        let text = manifest(overlap, "cron: '* * * * *', timezone: UTC");
+        let text = format!("{text}timeout: none\nconcurrency: {{overlap: {overlap}}}\n");
+        files.task(overlap, "echo 1\n").put(&format!("{overlap}/task.yaml"), &text);
+    }
+    let mut world = World::start_at(&files, at("2026-05-01T10:00:30Z")).await;
+    world.event(EventType::UnitRegistered, "replace").await;
+    world
+        .until("two times have come", |world| {
+            world.service.core().clock.now_ms() > at("2026-05-01T10:02:10Z").0
+        })
+        .await;
+    let statuses = async |key: &str| {
+        let ask = RunQuery { task: Some(unit(key)), limit: 10, ..RunQuery::default() };
+        let mut runs = world.store.runs(ask).await.unwrap();
+        runs.reverse();
+        assert!(runs.iter().all(|run| run.trigger == "cron"));
+        runs.iter().map(|run| run.status.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses("forbid").await, ["running", "skipped"]);
+    assert_eq!(statuses("allow").await, ["running", "running"]);
+    assert_eq!(statuses("replace").await, ["cancelled", "running"]);
+    assert_eq!(world.next("forbid").unwrap(), "05-01T10:03");
+}

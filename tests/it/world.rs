@@ -1,5 +1,7 @@
 //! A service in memory: a source and a target that the test plays, a real store, time that runs fast.
 
+mod time;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -35,6 +37,8 @@ use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
 use kindling::support::clock::Clock;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+
+use self::time::FastTime;
 
 /// Longest time that a test waits for a state, in the test's fast time.
 pub const BOUND: Duration = Duration::from_secs(120);
@@ -371,41 +375,6 @@ impl Target for FakeTarget {
     }
 }
 
-/// How far the test's time goes in [`REAL_STEP`].
-const STEP: Duration = Duration::from_millis(10);
-/// The real time of a step: long enough for the store's thread to do its part.
-const REAL_STEP: Duration = Duration::from_micros(250);
-
-/// Keeps tokio's paused time going at forty times its speed, until it is dropped.
-///
-/// Paused time left alone jumps to the next timer whenever all tasks wait, be it only for the store's thread: hours
-/// would pass within one commit.
-pub struct FastTime {
-    _held: std::sync::mpsc::Sender<()>,
-}
-
-impl FastTime {
-    fn start() -> Self {
-        let (held, release) = std::sync::mpsc::channel();
-        let release = Arc::new(Mutex::new(release));
-        tokio::spawn(async move {
-            loop {
-                // A blocking task keeps paused time from jumping while the real step lasts.
-                let release = Arc::clone(&release);
-                let over = tokio::task::spawn_blocking(move || {
-                    let waited = release.lock().unwrap().recv_timeout(REAL_STEP);
-                    waited != Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-                });
-                if over.await.unwrap_or(true) {
-                    return;
-                }
-                tokio::time::advance(STEP).await;
-            }
-        });
-        Self { _held: held }
-    }
-}
-
 /// A service with one source `s`.
 pub struct World {
     pub time: FastTime,
@@ -429,8 +398,8 @@ pub fn all() -> Subject {
     Subject::Source(source())
 }
 
-/// The sources of the store, which is given one if it has none.
-async fn sources(store: &Store) -> Vec<SourceRecord> {
+/// The sources that the store has, or else one that is a directory.
+async fn recorded_sources(store: &Store) -> Vec<SourceRecord> {
     let known = store.sources().await.unwrap();
     if known.is_empty() {
         let origin = Origin::Local(LocalOrigin { path: "/nowhere".into(), debounce: None });
@@ -553,7 +522,7 @@ impl World {
         let opened = files.clone();
         let service = Handle::new(core, move |spec: &SourceSpec| FakeSource::new(&opened.of(spec)));
         *slot.lock().unwrap() = Some(service.clone());
-        let sources = sources(&store).await;
+        let sources = recorded_sources(&store).await;
         for recorded in service.recorded(sources).await.unwrap() {
             service.start_source(recorded);
         }
