@@ -84,7 +84,7 @@ pub(crate) async fn converse(
         drop(request);
         while let Some(call) = called.recv().await {
             // What was asked last is done even if nobody is there to hear of it.
-            let frame = kv::ask(call, keeper).await;
+            let frame = kv::ask(&call, keeper).await;
             end.write(&mut write, &frame).await;
         }
     };

@@ -23,7 +23,7 @@ pub struct KvCall {
 pub(crate) const WAITING_CALLS: usize = 4;
 
 /// Brings a request to whoever keeps values; gives back the frame that answers it.
-pub(crate) async fn ask(payload: Vec<u8>, keeper: &mpsc::Sender<KvCall>) -> Vec<u8> {
+pub(crate) async fn ask(payload: &[u8], keeper: &mpsc::Sender<KvCall>) -> Vec<u8> {
     let answered = match read(payload) {
         Ok(request) => {
             let (answer, answered) = oneshot::channel();
@@ -53,7 +53,7 @@ fn text(answer: KvAnswer) -> String {
     }
 }
 
-fn read(payload: Vec<u8>) -> Result<KvRequest, String> {
+fn read(payload: &[u8]) -> Result<KvRequest, String> {
     let broken = || "kv: this is no request of a shim".to_owned();
     let (operation, length) = (*payload.first().ok_or_else(broken)?, payload.get(1..5).ok_or_else(broken)?);
     let length = length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
@@ -100,11 +100,11 @@ mod tests {
     #[test]
     fn requests_are_read_as_they_were_written() {
         let key = || KvKey::new("a b").unwrap();
-        assert_eq!(read(request(b'g', b"a b", b"")), Ok(KvRequest::Get(key())));
+        assert_eq!(read(&request(b'g', b"a b", b"")), Ok(KvRequest::Get(key())));
         let big = "[123456789012345678901234567890]";
-        assert_eq!(read(request(b's', b"a b", big.as_bytes())), Ok(KvRequest::Set(key(), big.into())));
-        assert_eq!(read(request(b'd', b"a b", b"")), Ok(KvRequest::Delete(key())));
-        assert_eq!(read(request(b'l', b"", b"")), Ok(KvRequest::List(String::new())));
+        assert_eq!(read(&request(b's', b"a b", big.as_bytes())), Ok(KvRequest::Set(key(), big.into())));
+        assert_eq!(read(&request(b'd', b"a b", b"")), Ok(KvRequest::Delete(key())));
+        assert_eq!(read(&request(b'l', b"", b"")), Ok(KvRequest::List(String::new())));
     }
 
     #[test]
@@ -121,12 +121,12 @@ mod tests {
             (request(b'd', b"\xff", b""), "kv: the key is not UTF-8"),
             (request(b's', b"a", b"\xff"), "kv: the key `a` was given a value that is not UTF-8"),
         ] {
-            assert_eq!(read(payload), Err(why.to_owned()));
+            assert_eq!(read(&payload), Err(why.to_owned()));
         }
-        let why = read(request(b'g', "x".repeat(600).as_bytes(), b"")).unwrap_err();
+        let why = read(&request(b'g', "x".repeat(600).as_bytes(), b"")).unwrap_err();
         assert_eq!(why, format!("kv: the key `{}...` has more than 512 bytes", "x".repeat(60)));
         for value in ["", "{", "1 2", "nul", "'a'"] {
-            let why = read(request(b's', b"a", value.as_bytes())).unwrap_err();
+            let why = read(&request(b's', b"a", value.as_bytes())).unwrap_err();
             assert!(why.starts_with("kv: the key `a` was given a value that is not JSON"), "{why}");
         }
     }
@@ -135,6 +135,6 @@ mod tests {
     async fn whoever_is_not_answered_is_told_so() {
         let (keeper, calls) = mpsc::channel(1);
         drop(calls);
-        assert_eq!(ask(request(b'g', b"a", b""), &keeper).await, b"E\0\0\0\x11kv: kindling ends");
+        assert_eq!(ask(&request(b'g', b"a", b""), &keeper).await, b"E\0\0\0\x11kv: kindling ends");
     }
 }

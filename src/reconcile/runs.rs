@@ -228,7 +228,7 @@ impl<T: Target> Runner<T> {
         let begins = matches!(seat, Seat::Beside | Seat::Taken);
         let run = if begins { Run { status: RunStatus::Running, ..run } } else { run };
         if let Err(error) = self.store.insert_run_along(&run, along).await {
-            self.withdraw(&run.id, &active, seat);
+            self.withdraw(&run.id, &active, &seat);
             return Err(error);
         }
         for other in go {
@@ -324,12 +324,12 @@ impl<T: Target> Runner<T> {
     }
 
     /// Takes a run out that could not be recorded.
-    fn withdraw(&self, id: &RunId, active: &Active, seat: Seat) {
+    fn withdraw(&self, id: &RunId, active: &Active, seat: &Seat) {
         let mut book = self.lock();
         book.remove(id);
         match seat {
             Seat::Beside | Seat::Later(_) => {}
-            Seat::Waits(ticket, _) if book.turns.give_up(&active.task, ticket) => {}
+            Seat::Waits(ticket, _) if book.turns.give_up(&active.task, *ticket) => {}
             Seat::Waits(..) | Seat::Taken => wake(book.turns.leave(&active.task)),
         }
     }

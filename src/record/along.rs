@@ -75,7 +75,7 @@ mod tests {
         assert!(!store.finish_run(&over(&first, 9), &[run(3, 3)]).await.unwrap());
         assert!(store.run(&run_id(3)).await.unwrap().is_none());
         // It waits, begins once, and can end without having begun.
-        assert_eq!(store.unfinished_runs().await.unwrap(), [second.clone()]);
+        assert_eq!(store.unfinished_runs().await.unwrap(), std::slice::from_ref(&second));
         assert!(store.begin_run(&second.id).await.unwrap() && !store.begin_run(&second.id).await.unwrap());
         assert_eq!(store.run(&second.id).await.unwrap().unwrap().status, RunStatus::Running);
         let third = Run { status: RunStatus::Queued, ..run(4, 2) };

@@ -141,3 +141,43 @@ async fn a_run_that_waited_when_the_service_was_killed_is_interrupted() {
         assert_eq!((&run["status"], &run["error"]), (&json!("interrupted"), &json!(why)));
     }
 }
+
+#[tokio::test]
+async fn parameters_and_input_come_as_they_are_given_and_what_does_not_fit_is_named() {
+    let mut service = Service::new(CONFIG);
+    service.write("src/p/task.sh", "printf '%s|%s|' \"$PARAM_N\" \"$PARAM_WHO\"; cat\n");
+    let params = "params: {n: {type: number, required: true}, who: you}\n";
+    service.write("src/p/task.yaml", format!("{}{params}", manifest("p", "manual: true")));
+    service.write("in.json", "{\"a\": [1]}");
+    service.start().await;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    for (arguments, expected) in [
+        (&["-p", "n=1e3"][..], "1e3|you|null\n"),
+        (&["-p", "n=2", "-p", "who=a=b", "--input", "[1]"], "2|a=b|[1]\n"),
+        (&["-p", "n=2", "--input-file", "in.json"], "2|you|{\"a\":[1]}\n"),
+    ] {
+        let ended = service.attempt(&[&["run", "p"], arguments].concat()).await;
+        assert_eq!((ended.status.code(), text(&ended.stdout).as_str()), (Some(0), expected), "{arguments:?}");
+    }
+    for (arguments, expected) in [
+        (&[][..], "parameter `n` is required"),
+        (&["-p", "n=two"], "parameter `n` must be a number"),
+        (&["-p", "n=2", "-p", "whom=x"], "unknown parameter `whom`; known: n, who"),
+    ] {
+        let ended = service.attempt(&[&["run", "p"], arguments].concat()).await;
+        assert_eq!(ended.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&ended.stderr).contains(expected), "{}", text(&ended.stderr));
+    }
+    // Over standard input too.
+    let mut child =
+        tokio::process::Command::from(service.command(&["run", "p", "-p", "n=3", "--input-file", "-"]));
+    let mut child = child
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut child.stdin.take().unwrap(), b"\"in\"").await.unwrap();
+    let ended = tokio::time::timeout(crate::service::BOUND, child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(text(&ended.stdout), "3|you|\"in\"\n");
+}

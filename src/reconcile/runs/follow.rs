@@ -115,7 +115,7 @@ impl<T: Target> Runner<T> {
     pub(super) async fn set_off(self: &Arc<Self>, follower: Follower, is_recorded: bool) {
         match follower {
             Follower::Waits { row, active, seat, .. } if !is_recorded => {
-                self.withdraw(&row.id, &active, seat)
+                self.withdraw(&row.id, &active, &seat);
             }
             Follower::Waits { row, order, active, seat, go } => {
                 for other in go {
