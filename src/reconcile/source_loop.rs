@@ -81,6 +81,8 @@ pub struct SourceLoop<S, T> {
     pub(super) undecided: BTreeSet<Arc<str>>,
     /// Units that were being written when they were read; `None` for one whose key only its manifest knows.
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
+    /// The circle of each unit that is chained to itself through others.
+    pub(super) circles: HashMap<Arc<str>, Vec<UnitId>>,
     pub(super) units: Units,
     /// Units that nothing declares any more although their directory is there.
     pub(super) doubts: Doubts,
@@ -168,6 +170,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             pending: Changes::All,
             undecided: BTreeSet::new(),
             unread: BTreeSet::new(),
+            circles: HashMap::new(),
             units,
             doubts: Doubts::default(),
             strays: Vec::new(),
