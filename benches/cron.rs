@@ -16,8 +16,8 @@ use service::Service;
 
 /// Tasks of the source.
 const TASKS: usize = 10_000;
-/// How long each service is measured: four full scans of its directory, which both make.
-const SPAN: Duration = Duration::from_secs(120);
+/// How long each service is measured: two full scans of its directory, which both make.
+const SPAN: Duration = Duration::from_secs(60);
 
 fn main() {
     println!(

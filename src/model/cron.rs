@@ -1,8 +1,8 @@
 //! Cron expressions by the rules of Vixie cron: what they mean and when they fire. `parse` reads them, `lint` says
 //! what surprises in them.
 //!
-//! The crate croner departs from Vixie in three ways that lose or add runs (docs/dependencies.md), so the rules are
-//! written out here; a test compares both where they agree.
+//! No crate keeps Vixie's rules whole (docs/dependencies.md), so they are written out here; `tests/it/cron.rs` holds
+//! them against a model of Vixie's own loop.
 
 mod lint;
 mod parse;

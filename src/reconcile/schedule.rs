@@ -350,7 +350,7 @@ impl<T: Target> Clockwork<T> {
         // One that was replaced meanwhile began anew.
         let Some(entry) = self.entries.get_mut(&unit).filter(|entry| entry.ticket == ticket) else { return };
         (entry.is_firing, entry.failed) = (false, failed);
-        entry.settled = settled.unwrap_or(entry.settled);
+        entry.settled = since(&entry.cron, settled.unwrap_or(entry.settled), self.core.now());
         entry.fired = fired.or(entry.fired);
         let again = failed.then(|| self.core.now().plus(STORE_RETRY));
         self.enqueue(&unit, again);
@@ -365,7 +365,7 @@ impl<T: Target> Clockwork<T> {
     }
 }
 
-/// Fires times of one task in their order. While it catches up, each waits for the run before it. Gives back why a later
+/// Fires times of one task in their order. While it catches up, each waits for the run before. Gives back why a later
 /// attempt is needed.
 async fn fire_all<T: Target>(
     core: &Core<T>,
@@ -375,6 +375,7 @@ async fn fire_all<T: Target>(
     fired: &mut Fired,
 ) -> Option<Refusal> {
     let nothing = BTreeMap::new();
+    let last = due.times.last().copied();
     for at in due.times {
         if core.closing.is_cancelled() || !is_wanted(core, state) {
             break;
@@ -387,7 +388,7 @@ async fn fire_all<T: Target>(
         match asked {
             Ok(mut asked) => {
                 (fired.settled, fired.fired) = (Some(at), Some(at));
-                if due.is_catching_up {
+                if due.is_catching_up && Some(at) != last {
                     tokio::select! {
                         _ = asked.end() => {}
                         () = core.closing.cancelled() => break,

@@ -89,3 +89,33 @@ impl Store {
         tx.commit().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{id, run, run_id};
+    use super::*;
+
+    fn state(n: u32, at: i64, fired_at: Option<i64>) -> CronState {
+        CronState {
+            unit: id(n),
+            schedule: "0 6 * * *\nEurope/Berlin".into(),
+            settled_at: Timestamp(at),
+            fired_at: fired_at.map(Timestamp),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_time_is_marked_with_its_run_or_not_at_all() {
+        let store = Store::in_memory().await.unwrap();
+        store.put_cron_states(&[state(1, 5, None), state(2, 6, None)]).await.unwrap();
+        store.put_cron_states(&[]).await.unwrap();
+        let fired = state(1, 9, Some(9));
+        store.insert_run_along(&run(1, 1), &fired).await.unwrap();
+        let found = store.cron_states().await.unwrap();
+        assert_eq!((found.len(), &found[&id(1)], &found[&id(2)]), (2, &fired, &state(2, 6, None)));
+        // A run that is there already is not recorded again, and neither is its time.
+        assert!(store.insert_run_along(&run(1, 1), &state(1, 12, Some(12))).await.is_err());
+        assert!(store.run(&run_id(1)).await.unwrap().is_some());
+        assert_eq!(store.cron_states().await.unwrap()[&id(1)], fired);
+    }
+}

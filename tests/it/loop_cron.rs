@@ -7,7 +7,10 @@ use kindling::model::time::Timestamp;
 use kindling::reconcile::handle::Subject;
 use kindling::record::RunQuery;
 use kindling::support::clock::Clock;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::service::Service;
 use crate::world::{FakeFiles, World, manifest, unit};
 
 fn at(text: &str) -> Timestamp {
@@ -168,6 +171,7 @@ async fn a_clock_that_is_set_loses_nothing_and_repeats_nothing() {
     // Forward over the noon: a machine that slept.
     world.set("2026-05-01T13:10:30Z");
     assert_eq!(world.fired_until("fixed", 1).await, ["05-01T12:00"]);
+    world.until("it is settled", |world| world.next("fixed").is_some_and(|at| at == "05-02T12:00")).await;
     assert_eq!(world.fired_until("wild", 2).await.last().unwrap(), "05-01T13:11");
     // Back by two hours: what goes by real time goes on, noon does not come again.
     world.set("2026-05-01T11:59:30Z");
@@ -282,4 +286,32 @@ async fn a_time_that_comes_while_a_run_is_there_is_skipped_or_runs_beside_it_or_
     assert_eq!(statuses("allow").await, ["running", "running"]);
     assert_eq!(statuses("replace").await, ["cancelled", "running"]);
     assert_eq!(world.next("forbid").unwrap(), "05-01T10:03");
+}
+
+#[tokio::test]
+async fn the_binary_makes_up_for_what_was_missed_once_and_not_again_after_a_kill() {
+    let mut service = Service::new("sources: [{name: dir, local: {path: src}}]\n");
+    let trigger = "cron: '30 4 1 * *', timezone: Europe/Berlin, catchUp: once";
+    service.write("src/a/task.yaml", manifest("a", trigger));
+    service.write("src/a/task.sh", "printf made\n");
+    let client = service.start().await;
+    client.unit_until("dir/a", "is taken up", |unit| unit["nextRunAt"].is_string()).await;
+    service.kill();
+    // As if it had been down for a year.
+    let file = service.data_dir().join("kindling.db");
+    let mut store = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+    let moved =
+        sqlx::query("UPDATE cron_state SET settled_at = settled_at - 31536000000 WHERE fired_at IS NULL");
+    assert_eq!(moved.execute(&mut store).await.unwrap().rows_affected(), 1);
+    store.close().await.unwrap();
+    for _ in 0..2 {
+        let client = service.start().await;
+        let unit = client.unit_until("dir/a", "has fired", |unit| unit["lastRunAt"].is_string()).await;
+        let runs = client.items("/api/v1/runs").await;
+        assert_eq!((runs.len(), &runs[0]["trigger"]), (1, &serde_json::json!("cron")), "{runs:#?}");
+        assert_eq!(runs[0]["triggerDetail"], unit["lastRunAt"]);
+        let run = client.get(&format!("/api/v1/runs/{}/wait", runs[0]["id"].as_str().unwrap())).await;
+        assert_eq!((&run["status"], &run["output"]), (&"succeeded".into(), &"made".into()), "{run:#}");
+        service.kill();
+    }
 }

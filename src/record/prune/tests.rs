@@ -163,6 +163,9 @@ async fn what_a_removed_unit_left_goes_after_its_time() {
     for n in [1, 3, 4] {
         store.kv_set(&id(n), &key, "1", &crate::model::kv::KvLimits::default(), Timestamp(1)).await.unwrap();
     }
+    let settled =
+        |n| CronState { unit: id(n), schedule: "x".into(), settled_at: Timestamp(1), fired_at: None };
+    store.put_cron_states(&[settled(1), settled(3), settled(4)]).await.unwrap();
     for (n, days) in [(1, 31), (2, 31), (3, 29)] {
         let mut removal = Recording::new(Timestamp(days_ago(days)));
         removal.removed = vec![id(n)];
@@ -174,6 +177,8 @@ async fn what_a_removed_unit_left_goes_after_its_time() {
     for (n, kept) in [(1, None), (3, Some("1")), (4, Some("1"))] {
         assert_eq!(store.kv_get(&id(n), &key).await.unwrap().as_deref(), kept);
     }
+    let schedules = store.cron_states().await.unwrap();
+    assert!(schedules.len() == 2 && schedules.contains_key(&id(3)) && schedules.contains_key(&id(4)));
     let gone: Vec<_> = store.removed_units().await.unwrap().into_iter().map(|unit| unit.id).collect();
     assert_eq!(gone, [id(2), id(3)], "a run of the second is not over");
     assert!(

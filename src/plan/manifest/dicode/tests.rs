@@ -202,7 +202,12 @@ fn what_has_no_effect_is_a_warning_with_its_place() {
     1:99 unknown field `descripton`; did you mean `description`? known: apiVersion, kind, name, description, runtime, trigger, params, permissions, timeout; it has no effect
     1:114 unknown field `trigger2`; did you mean `trigger`? known: apiVersion, kind, name, description, runtime, trigger, params, permissions, timeout; it has no effect
     ");
-    insta::assert_snapshot!(warnings("on_failure_chain: x, permissions: {dicode: {tasks: ['*']}, fs: [{path: '${TASK_SET_DIR}/x'}]}, params: {a: {enum: [1]}}").join("\n"), @"1:43 `runtime` is `docker`, which this version of kindling does not run yet");
+    insta::assert_snapshot!(warnings("on_failure_chain: x, permissions: {dicode: {tasks: ['*']}, fs: [{path: '${TASK_SET_DIR}/x'}]}, params: {a: {enum: [1]}}").join("\n"), @"
+    1:59 `on_failure_chain` has no effect: kindling does not have it
+    1:94 `permissions`: `dicode` has no effect: kindling does not have it
+    1:130 `permissions.fs[0].path` names ${TASK_SET_DIR}, which stays as it is: a run has only the files of its own task
+    1:167 `params.a`: unknown field `enum`; known: name, type, default, required, description; it has no effect
+    ");
     insta::assert_snapshot!(warnings("runtime: python, permissions: {fs: [], net: [a]}").join("\n"), @"
     1:94 `permissions.fs` has no effect: `python` does not confine a script
     1:103 `permissions.net` has no effect: `python` does not confine a script
