@@ -147,7 +147,9 @@ fn ours_start(service: &Service, task: &str, signs: &mut BufReader<File>) -> Dur
 fn plain_start(program: &[&str], script: &Path, pipe: &PathBuf, signs: &mut BufReader<File>) -> Duration {
     let began = Instant::now();
     let mut command = Command::new(program[0]);
-    command.args(&program[1..]).arg(script).env("PIPE", pipe);
+    // As bare an environment as a run has: what else is in it can cost an interpreter its time.
+    command.args(&program[1..]).arg(script).env_clear().env("PIPE", pipe);
+    command.envs(["PATH", "HOME"].iter().filter_map(|name| Some((name, std::env::var(name).ok()?))));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let took = sign(signs, began);
