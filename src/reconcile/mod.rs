@@ -28,6 +28,7 @@ mod perform;
 mod rewrite;
 mod source_loop;
 mod status;
+mod timing;
 mod trouble;
 mod units;
 
