@@ -507,18 +507,15 @@ fn check_looks_for_ssh_where_a_source_is_reached_over_it() {
     };
     let none = with_path(place.here());
     assert!(none.contains("ssh is not on PATH; source b is fetched with it"), "{none}");
-    assert!(
-        none.contains("-> install OpenSSH's client; on Debian: sudo apt install openssh-client"),
-        "{none}"
-    );
-    place.write("bin/ssh", "#!/bin/sh\n");
+    assert!(none.contains("-> sudo apt install openssh-client"), "{none}");
+    place.write("bin/ssh", "#!/bin/sh\necho OpenSSH_9.2p1 >&2\n");
     std::fs::set_permissions(
         place.here().join("bin/ssh"),
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
     )
     .unwrap();
     let found = with_path(&place.here().join("bin"));
-    assert!(found.contains("/bin/ssh, for source b\n"), "{found}");
+    assert!(found.contains("ok    ssh ") && found.contains("OpenSSH_9.2p1"), "{found}");
 }
 
 #[test]
