@@ -34,7 +34,8 @@ use crate::reconcile::core::{Core, Live};
 use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
-use crate::reconcile::runs::{Runner, chain};
+use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
+use crate::reconcile::schedule::Schedules;
 use crate::reconcile::trust::Trust;
 use crate::record::{Blobs, Retention, SourceRecord, Store, StoreError};
 use crate::support::clock::Clock;
@@ -132,6 +133,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     parts.end_survivors().await?;
     let service = parts.service();
     parts.start_sources(&service).await?;
+    service.start_schedules();
     let webhooks = Arc::new(Webhooks::default());
     let shared = reload::Shared { limits: parts.limits.clone(), webhooks: Arc::clone(&webhooks) };
     let follow = reload::Reload::new(&parts.settings, service.clone(), shared);
@@ -352,9 +354,11 @@ impl Parts {
             tracing::info!("ended {} processes that an earlier kindling left running", ended.len());
         }
         for run in runs {
-            let error = "kindling ended while it ran".into();
+            let error = interrupted(run.status).into();
             let ended_at = Some(Timestamp(self.clock.now_ms()));
-            self.store.finish_run(&Run { status: RunStatus::Interrupted, error, ended_at, ..run }).await?;
+            let run = Run { status: RunStatus::Interrupted, error, ended_at, ..run };
+            // Nothing follows from it: what had to follow was recorded with the end that it did not have.
+            self.store.finish_run(&run, &[]).await?;
         }
         Ok(())
     }
@@ -364,15 +368,18 @@ impl Parts {
         let target = Arc::new(
             TaskTarget::new(self.folders.clone(), &self.mark).with_programs(self.settings.programs.clone()),
         );
-        let board = Board::default();
+        let (board, registry) = (Board::default(), Registry::default());
         let trust = Trust::new(board.clone(), self.settings.own_variables.clone());
-        let runner = Runner::new(
-            self.store.clone(),
-            Arc::clone(&target),
-            clock.clone(),
-            events.clone(),
-            trust.clone(),
-        );
+        let runner = Runner::new(Tools {
+            store: self.store.clone(),
+            target: Arc::clone(&target),
+            clock: clock.clone(),
+            events: events.clone(),
+            trust: trust.clone(),
+            limits: self.limits.clone(),
+            registry: registry.clone(),
+            board: board.clone(),
+        });
         // Daemons report to the service, which is made of them.
         let late: Arc<OnceLock<Service>> = Arc::default();
         let told = Arc::clone(&late);
@@ -384,10 +391,11 @@ impl Parts {
         let core = Core {
             store: self.store.clone(),
             blobs: self.blobs.clone(),
-            registry: Registry::default(),
+            registry,
             target,
             daemons: Daemons::new(Arc::clone(&runner), report),
             runner,
+            schedules: Schedules::default(),
             events,
             board,
             trust,

@@ -67,20 +67,22 @@ impl Service {
         BufReader::new(stream)
     }
 
-    /// Asks and waits for the whole answer; gives back its length.
-    pub fn get(&self, path: &str) -> usize {
-        let mut answer = String::new();
-        self.send("GET", path, "").read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 2"), "{answer:.500}");
-        answer.len()
-    }
-
     /// Posts and waits for the answer.
     pub fn post(&self, path: &str, body: &str) -> String {
         let mut answer = String::new();
         self.send("POST", path, body).read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
         answer
+    }
+
+    /// Gets an answer.
+    pub fn get(&self, path: &str) -> String {
+        self.call("GET", path, "").rest()
+    }
+
+    /// Sends a call and waits for nothing.
+    pub fn call(&self, method: &str, path: &str, body: &str) -> Call {
+        Call(self.send(method, path, body))
     }
 
     /// Waits until this many units are ready.
@@ -122,6 +124,19 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A call that was sent.
+pub struct Call(BufReader<TcpStream>);
+
+impl Call {
+    /// The whole answer.
+    pub fn rest(mut self) -> String {
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+        answer
     }
 }
 

@@ -1,5 +1,5 @@
 //! The private channel between kindling and a shim: a socket, or two pipes, on which the request goes out and log records, the
-//! response, the output and the error come back.
+//! response, the output and the error come back. What the script asks of what its task keeps is answered on it.
 //!
 //! A frame is one letter, the length of its payload in four bytes (big endian), and the payload. What comes back is
 //! written by a stranger: every length is bounded and every JSON text is checked.
@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Number, Value};
-use tokio::io::{AsyncRead, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
+use super::kv::{self, KvCall};
 use super::lines::{Splitter, escape};
 use super::spawn::Channel;
 use super::streams::{Fate, Gone, LogSender, Reader, send};
@@ -67,20 +69,50 @@ pub(crate) async fn converse(
     request: Vec<u8>,
     fate: watch::Sender<Fate>,
     lines: &LogSender,
+    keeper: &mpsc::Sender<KvCall>,
     gone: Gone,
 ) -> (Said, bool) {
     let Channel { read, mut write } = channel;
-    let mut listener =
-        Listener { frames: Reader::new(read, gone), buffer: Vec::new(), said: Said::default() };
-    let ask = async {
-        // A shim that never reads ended before, and says so by its exit code.
-        let _ = write.write_all(&request).await;
-        drop((write, request));
-        std::future::pending::<()>().await;
+    let (calls, mut called) = mpsc::channel(kv::WAITING_CALLS);
+    let mut end = Over { said: CancellationToken::new(), gone: gone.clone() };
+    let over = end.said.clone();
+    let frames = Reader::new(read, gone);
+    let mut listener = Listener { frames, buffer: Vec::new(), said: Said::default(), calls };
+    // Beside what is heard: neither side may wait to be read by the other one while that waits in its turn.
+    let answer = async {
+        end.write(&mut write, &request).await;
+        drop(request);
+        while let Some(call) = called.recv().await {
+            // What was asked last is done even if nobody is there to hear of it.
+            let frame = kv::ask(&call, keeper).await;
+            end.write(&mut write, &frame).await;
+        }
     };
-    tokio::select! {
-        () = listener.listen(&fate, lines) => (listener.said, listener.frames.was_held()),
-        () = ask => Default::default(),
+    let listen = async {
+        listener.listen(&fate, lines).await;
+        over.cancel();
+        let Listener { frames, said, calls, .. } = listener;
+        drop(calls);
+        (said, frames.was_held())
+    };
+    tokio::join!(listen, answer).0
+}
+
+/// The end of a conversation: nothing more is heard, or the run's group is gone.
+struct Over {
+    said: CancellationToken,
+    gone: Gone,
+}
+
+impl Over {
+    /// Writes, but not beyond the end. A shim that never reads ended before, and says so by its exit code.
+    async fn write(&mut self, write: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+        tokio::select! {
+            biased;
+            () = self.said.cancelled() => {}
+            _ = self.gone.wait_for(Option::is_some) => {}
+            _ = write.write_all(bytes) => {}
+        }
     }
 }
 
@@ -88,6 +120,7 @@ struct Listener<R> {
     frames: Reader<R>,
     buffer: Vec<u8>,
     said: Said,
+    calls: mpsc::Sender<Vec<u8>>,
 }
 
 impl<R: AsyncRead + Unpin> Listener<R> {
@@ -143,6 +176,8 @@ impl<R: AsyncRead + Unpin> Listener<R> {
                 });
             }
             b'L' => send(lines, Stream::Log, &mut log_lines(&payload)).await,
+            // Nobody takes it only while everything is dropped.
+            b'K' => drop(self.calls.send(payload).await),
             b'H' => self.said.response = Some(checked("response", payload)?),
             b'R' => self.said.result = Some(checked("output", payload)?),
             // What came first is the cause of the rest.
@@ -192,7 +227,6 @@ mod tests {
 
     use tokio::io::AsyncReadExt;
     use tokio::net::UnixStream;
-    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -214,7 +248,9 @@ mod tests {
             }
         };
         let both = async {
-            tokio::join!(converse(ours.into(), request(&BTreeMap::new(), "null"), fate, &lines, gone), shim).0
+            let (keeper, _calls) = mpsc::channel(1);
+            let request = request(&BTreeMap::new(), "null");
+            tokio::join!(converse(ours.into(), request, fate, &lines, &keeper, gone), shim).0
         };
         let (said, was_held) = tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
         assert!(!was_held);
@@ -278,7 +314,10 @@ mod tests {
         let (lines, _log) = mpsc::channel(1);
         let (_gone, gone) = watch::channel(None);
         let frame = request(&params, "[123456789012345678901234567890,\n 1]");
-        let talk = tokio::spawn(async move { converse(theirs.into(), frame, fate, &lines, gone).await });
+        let talk = tokio::spawn(async move {
+            let (keeper, _calls) = mpsc::channel(1);
+            converse(theirs.into(), frame, fate, &lines, &keeper, gone).await
+        });
         for expected in
             [r#"{"n":1.5,"odd":0.5,"q":"a\"b","yes":true}"#, "[123456789012345678901234567890,\n 1]"]
         {

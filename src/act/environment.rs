@@ -64,7 +64,7 @@ pub(crate) fn search_path(spec: &TaskSpec) -> OsString {
     spec.env.get("PATH").map_or_else(own_path, OsString::from)
 }
 
-pub(super) fn own_path() -> OsString {
+fn own_path() -> OsString {
     env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into())
 }
 

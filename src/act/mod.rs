@@ -22,6 +22,7 @@ mod group;
 pub mod interpreter;
 mod invocation;
 mod json;
+mod kv;
 mod lines;
 mod make;
 mod places;
@@ -35,6 +36,8 @@ mod spawn;
 mod streams;
 pub mod survivors;
 pub mod tasks;
+
+pub use kv::KvCall;
 
 /// A run to start.
 #[derive(Clone, Debug)]
@@ -56,6 +59,8 @@ pub struct Started {
     pub process: Option<ProcessId>,
     /// Its log, line by line; closed when all of it was read.
     pub lines: mpsc::Receiver<(Stream, String)>,
+    /// What its script asks of what the task keeps; closed at its end.
+    pub kv: mpsc::Receiver<KvCall>,
     /// Ends it.
     pub stop: StopHandle,
     /// How it ended, once its whole process group is gone and its output was read.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::channel::{self, Said};
@@ -17,7 +17,7 @@ use super::group::Group;
 use super::remaining::Ending;
 use super::spawn::{Channel, Spawned};
 use super::streams::{self, DRAIN, Fate, LogSender, MAX_PROGRAM_OUTPUT, Reader, Stdout};
-use super::{Exit, json, lines};
+use super::{Exit, KvCall, json, lines};
 use crate::model::run::{ProcessId, Stream};
 use crate::model::time::human;
 
@@ -42,6 +42,7 @@ pub(crate) struct Terms {
 /// Where a run reports to, and who may end it.
 pub(crate) struct Wires {
     pub lines: LogSender,
+    pub kv: mpsc::Sender<KvCall>,
     pub stop: watch::Receiver<bool>,
     pub ended: oneshot::Sender<Exit>,
 }
@@ -90,7 +91,7 @@ impl Running {
         let Terms { lease, stdin: input, request, fate, is_daemon, timeout, grace } = terms;
         // Dropped before the folder is given up, wherever this future ends.
         let mut group = group;
-        let Wires { lines, mut stop, mut ended } = wires;
+        let Wires { lines, kv, mut stop, mut ended } = wires;
         let (gone_at, gone) = watch::channel(None);
         let (fate_is, fate) = watch::channel(fate);
         let life = async {
@@ -100,7 +101,7 @@ impl Running {
         };
         let talk = async {
             let Some(channel) = channel else { return (Said::default(), false) };
-            channel::converse(channel, request, fate_is, &lines, gone.clone()).await
+            channel::converse(channel, request, fate_is, &lines, &kv, gone.clone()).await
         };
         let (end, (), out, err_held, (said, channel_held)) = tokio::join!(
             life,
@@ -119,7 +120,7 @@ impl Running {
             ));
         }
         streams::send(&lines, Stream::System, &mut notes).await;
-        drop((group, lease, lines));
+        drop((group, lease, lines, kv));
         // Nobody has to be interested.
         let _ = ended.send(end.exit(out, said, is_daemon));
     }

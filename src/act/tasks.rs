@@ -186,11 +186,12 @@ async fn spawn(order: &Arc<Order>) -> io::Result<Spawned> {
 
 fn accompany(running: Running) -> Started {
     let (sender, lines) = mpsc::channel(WAITING_LINES);
+    let (keeper, kv) = mpsc::channel(1);
     let (stop, stopped) = watch::channel(false);
     let (report, ended) = oneshot::channel();
     let process = running.id();
-    tokio::spawn(running.accompany(Wires { lines: sender, stop: stopped, ended: report }));
-    Started { process, lines, stop: StopHandle(Arc::new(stop)), ended }
+    tokio::spawn(running.accompany(Wires { lines: sender, kv: keeper, stop: stopped, ended: report }));
+    Started { process, lines, kv, stop: StopHandle(Arc::new(stop)), ended }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::act::Target;
 use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::id::SourceName;
-use crate::reconcile::board::Board;
+use crate::reconcile::core::Core;
 use crate::reconcile::unready;
 use crate::record::{HistoryQuery, SourceRecord, UnitRecord};
 
@@ -104,7 +104,7 @@ pub(super) async fn units<T: Target>(
         Some(name) if units.is_empty() => Err(subject::no_unit(&board.units(), &name)),
         _ => {
             units.retain(|unit| !named.marked || is_marked(unit));
-            Ok(Json(Items { items: units.iter().map(|unit| unit_view(board, unit)).collect() }))
+            Ok(Json(Items { items: units.iter().map(|unit| unit_view(api.service.core(), unit)).collect() }))
         }
     }
 }
@@ -114,10 +114,14 @@ fn is_marked(unit: &UnitRecord) -> bool {
     unit.suspended.is_some() || unit.hold.is_some() || !unit.warnings.is_empty()
 }
 
-/// A unit, with what is so of its source.
-fn unit_view(board: &Board, unit: &UnitRecord) -> UnitView {
-    let dev = board.source(&unit.id.source).and_then(|source| source.dev.clone());
+/// A unit, with what is so of its source and when it runs by the clock.
+fn unit_view<T: Target>(core: &Core<T>, unit: &UnitRecord) -> UnitView {
+    let dev = core.board.source(&unit.id.source).and_then(|source| source.dev.clone());
+    let times = core.schedules.get(&unit.id).unwrap_or_default();
+    let next = times.next.filter(|_| !core.board.is_suspended(&unit.id));
     UnitView {
+        next_run_at: next.map(|at| at.to_string()),
+        last_run_at: times.last.map(|at| at.to_string()),
         dev_path: dev.as_ref().map(|dev| dev.path.to_string()),
         dev_since: dev.map(|dev| dev.since.to_string()),
         ..unit.into()
@@ -143,7 +147,7 @@ pub(super) async fn why<T: Target>(
     }
     Ok(Json(WhyView {
         id: id.to_string(),
-        unit: unit.map(|unit| unit_view(&api.service.core().board, &unit)),
+        unit: unit.map(|unit| unit_view(api.service.core(), &unit)),
         last: rows.first().map(Into::into),
         fields: api.service.origins(&id).await.iter().map(Into::into).collect(),
         source_unready: api

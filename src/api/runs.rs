@@ -60,7 +60,9 @@ pub(super) async fn list<T: Target>(
     };
     let status = match &query.status {
         Some(word) => Some(RunStatus::parse(word).ok_or_else(|| {
-            Failure::invalid("a run is running, succeeded, failed, timedOut, cancelled or interrupted")
+            Failure::invalid(
+                "a run is queued, running, succeeded, failed, timedOut, cancelled, interrupted or skipped",
+            )
         })?),
         None => None,
     };

@@ -58,9 +58,15 @@ pub struct UnitView {
     pub held: Option<HoldView>,
     /// What keeps it from being deployed.
     pub problems: Vec<ProblemView>,
-    /// What in its manifest has no effect.
+    /// What in its manifest has no effect, or another one than it seems.
     #[serde(default)]
     pub warnings: Vec<ProblemView>,
+    /// When it runs next by the clock; null where it does not, or is suspended.
+    #[serde(default)]
+    pub next_run_at: Option<String>,
+    /// The time of its schedule that fired last.
+    #[serde(default)]
+    pub last_run_at: Option<String>,
     /// Its conditions.
     pub conditions: Vec<ConditionView>,
     /// When this was last changed.
@@ -269,6 +275,18 @@ pub struct RunView {
     pub revision: Option<String>,
     /// What started it.
     pub trigger: String,
+    /// More of it: the run that it follows, or the instant that was due.
+    #[serde(default)]
+    pub trigger_detail: String,
+    /// Which attempt it is, from 1.
+    #[serde(default)]
+    pub attempt: u32,
+    /// The first attempt, where it is another one.
+    #[serde(default)]
+    pub first_attempt: Option<String>,
+    /// The next attempt, once there is one.
+    #[serde(default)]
+    pub retried_by: Option<String>,
     /// How it stands.
     pub status: String,
     /// The task's own exit code.

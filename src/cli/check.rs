@@ -271,7 +271,11 @@ async fn ssh(settings: &Settings, findings: &mut Findings) {
     match probe::version_of_ssh().await {
         Ok(version) => findings.ok("ssh", version),
         Err(error) => {
-            let message = format!("ssh fails: {error}; source {} is fetched with it", source.name);
+            let why = match error.kind() {
+                std::io::ErrorKind::NotFound => "ssh is not on PATH".to_owned(),
+                _ => format!("ssh fails: {error}"),
+            };
+            let message = format!("{why}; source {} is fetched with it", source.name);
             findings.fail("ssh", message, "sudo apt install openssh-client, or what your system calls it");
         }
     }

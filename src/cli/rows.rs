@@ -3,7 +3,7 @@
 use crate::api::wire::{
     ConditionView, DeliveryView, HistoryView, RunView, SourceView, SuspensionView, UnitView,
 };
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, human};
 
 use super::output::{Row, age, short, short_revision};
 
@@ -11,7 +11,16 @@ impl Row for UnitView {
     fn headers(wide: bool) -> Vec<&'static str> {
         let mut headers = vec!["NAME", "KIND", "READY", "HASH", "ACTION", "AGE"];
         if wide {
-            headers.extend(["SOURCE", "REVISION", "RULE", "HELD", "SUSPENDED", "WARNINGS"]);
+            headers.extend([
+                "SOURCE",
+                "REVISION",
+                "RULE",
+                "HELD",
+                "SUSPENDED",
+                "WARNINGS",
+                "LAST RUN",
+                "NEXT RUN",
+            ]);
         }
         headers.push("MESSAGE");
         headers
@@ -37,6 +46,8 @@ impl Row for UnitView {
                     .filter(|count| *count > 0)
                     .map(|count| count.to_string())
                     .unwrap_or_default(),
+                self.last_run_at.as_deref().map(|at| age(at, now)).unwrap_or_default(),
+                self.next_run_at.as_deref().and_then(|at| ahead(at, now)).unwrap_or_default(),
             ]);
         }
         cells.push(unit_message(self));
@@ -107,7 +118,7 @@ impl Row for RunView {
             self.status.clone(),
             self.exit_code.map(|code| code.to_string()).unwrap_or_default(),
             age(&self.started_at, now),
-            started.map(|started| crate::model::time::human(ended.since(started))).unwrap_or_default(),
+            started.map(|started| human(ended.since(started))).unwrap_or_default(),
         ];
         if wide {
             cells.extend([
@@ -229,6 +240,11 @@ fn worst(conditions: &[ConditionView]) -> String {
         Some(ready) => ready.message.clone(),
         None => "nothing was decided yet".into(),
     }
+}
+
+/// How far ahead a moment is: `in 5m`.
+pub fn ahead(at: &str, now: Timestamp) -> Option<String> {
+    Some(format!("in {}", human(Timestamp::parse(at)?.since(now))))
 }
 
 /// The message, behind what keeps changes back and is not in it already.

@@ -19,7 +19,8 @@ const MAX_INPUT: u64 = 16 << 20;
 
 /// Run a task, with its log on stderr and its output on stdout
 ///
-/// Ends with 0 if it succeeded, with 1 if it failed, was cancelled or interrupted, with 124 if its time was over.
+/// Ends with 0 if it succeeded, with 1 if it failed, was cancelled or interrupted, with 124 if its time was over. Where
+/// the task has retries, that is said of the last attempt.
 /// Ctrl-C cancels the run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -55,7 +56,17 @@ pub async fn run(args: &Args, context: &mut Context) -> Ended {
     let mut interrupts = if args.detach { None } else { Some(interrupts()?) };
     let started: RunView = client.post(&["runs"], &new).await?;
     let Some(interrupts) = &mut interrupts else { return detached(&started, &mut context.output) };
-    let ended = follow(&client, &started, &mut context.output, interrupts).await?;
+    let (mut ended, mut is_cancelled) = follow(&client, &started, &mut context.output, interrupts).await?;
+    // What counts is the last attempt.
+    while let Some(next) = &ended.retried_by {
+        if is_cancelled {
+            // The run failed before it could be cancelled; then this is the one to be.
+            ended = client.post(&["runs", next, "cancel"], &serde_json::json!({})).await?;
+            continue;
+        }
+        let next: RunView = client.get(&["runs", next], &[]).await?;
+        (ended, is_cancelled) = follow(&client, &next, &mut context.output, interrupts).await?;
+    }
     finish(&ended, &mut context.output)
 }
 
@@ -92,13 +103,14 @@ fn detached(started: &RunView, output: &mut Output) -> Ended {
     Ok(exit::DONE)
 }
 
-/// Tells the log until the run is over. The first Ctrl-C cancels it, the second one does not wait for its end.
+/// Tells the log until the run is over. The first Ctrl-C cancels it, the second one does not wait for its end. Gives
+/// back also whether there was one.
 async fn follow(
     client: &Client,
     started: &RunView,
     output: &mut Output,
     interrupts: &mut tokio::signal::unix::Signal,
-) -> Result<RunView, CliError> {
+) -> Result<(RunView, bool), CliError> {
     let tail = tell_log(client, &started.id, output);
     let over = async {
         // Asked for at once: a service that ends answers what it was asked, and takes no new question.
@@ -107,7 +119,7 @@ async fn follow(
     };
     tokio::pin!(over);
     tokio::select! {
-        ended = &mut over => return ended,
+        ended = &mut over => return Ok((ended?, false)),
         _ = interrupts.recv() => {}
     }
     let cancel = async {
@@ -120,7 +132,7 @@ async fn follow(
         }
     };
     tokio::select! {
-        both = async { tokio::try_join!(cancel, over) } => both.map(|((), ended)| ended),
+        both = async { tokio::try_join!(cancel, over) } => both.map(|((), ended)| (ended, true)),
         _ = interrupts.recv() => Err(CliError::not_so(format!("run {} is being cancelled", started.id))
             .hint(format!("`kindling get runs {}` shows how it ended", started.id))),
     }

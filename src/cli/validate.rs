@@ -9,6 +9,7 @@ use crate::config::{Role, Settings};
 use crate::model::limits::Limits;
 use crate::model::problem::{Position, Problem};
 use crate::model::source::Origin;
+use crate::plan::chain;
 use crate::plan::discover::{SET_MANIFEST, TASK_MANIFEST};
 use crate::support::text::printable;
 
@@ -61,10 +62,12 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
         };
         units += looked.catalog.len();
         elsewhere += looked.catalog.elsewhere();
+        let (circles, unknown) = chain::of_nameless(&looked.catalog);
         let broken = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().err());
         let homeless = looked.catalog.homeless_problems();
-        found.extend(in_order(&root, broken.flatten().chain(homeless).chain(&looked.strays)));
-        warnings.extend(in_order(&root, looked.catalog.warnings()));
+        let problems = broken.flatten().chain(homeless).chain(&looked.strays).chain(&circles);
+        found.extend(in_order(&root, problems));
+        warnings.extend(in_order(&root, looked.catalog.warnings().chain(&unknown)));
         roots.push(root);
     }
     print(&mut context.output, &context.here, (&found, &warnings, elsewhere))?;

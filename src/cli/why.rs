@@ -77,6 +77,12 @@ fn standing(unit: &UnitView, now: Timestamp) -> Lines {
         put("source", dev);
     }
     put("decision", ruled(unit.action.as_deref(), unit.rule.as_deref(), &unit.reason));
+    if let Some(at) = &unit.last_run_at {
+        put("last run", format!("{at} ({} ago)", age(at, now)));
+    }
+    if let Some(at) = &unit.next_run_at {
+        put("next run", format!("{at} ({})", rows::ahead(at, now).unwrap_or_default()));
+    }
     if let Some(suspended) = &unit.suspended {
         put("suspended", format!("{} (for {})", suspended.reason, age(&suspended.since, now)));
     }

@@ -12,6 +12,7 @@ use super::trust;
 use super::yaml::{Budget, YamlError, is_blank};
 use super::{ConfigError, Role, Settings, read_bounded};
 use crate::model::id::{self, SourceName};
+use crate::model::kv::KvLimits;
 use crate::model::limits::Limits;
 use crate::model::path::RelPath;
 use crate::model::source::{LocalOrigin, Origin, SourceSpec};
@@ -39,8 +40,20 @@ pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "inse
 pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
-pub(super) const LIMITS: [&str; 8] =
-    ["file", "unit", "files", "depth", "manifest", "taskset", "entries", "webhook_body"];
+pub(super) const LIMITS: [&str; 12] = [
+    "file",
+    "unit",
+    "files",
+    "depth",
+    "manifest",
+    "taskset",
+    "entries",
+    "kv_value",
+    "kv",
+    "kv_keys",
+    "runs",
+    "webhook_body",
+];
 
 pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
     // A file of comments is a configuration: all defaults.
@@ -359,6 +372,12 @@ impl Reader<'_> {
             manifest_bytes: limit("manifest", SIZE, size, default.manifest_bytes),
             set_bytes: limit("taskset", SIZE, size, default.set_bytes),
             set_entries: to_usize(limit("entries", "a whole number", count, default.set_entries as u64)),
+            kv: KvLimits {
+                value_bytes: limit("kv_value", SIZE, size, default.kv.value_bytes),
+                task_bytes: limit("kv", SIZE, size, default.kv.task_bytes),
+                keys: limit("kv_keys", "a whole number", count, default.kv.keys),
+            },
+            runs: to_usize(limit("runs", "a whole number", count, default.runs as u64)),
         }
     }
 }

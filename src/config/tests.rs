@@ -3,6 +3,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::*;
+use crate::model::kv::KvLimits;
 use crate::model::path::RelPath;
 use crate::model::source::{
     Allow, DEFAULT_POLL_INTERVAL, GitAuth, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite,
@@ -375,10 +376,9 @@ fn the_data_directory_may_lie_in_a_source_but_not_hold_it() {
 
 #[test]
 fn limits_are_sizes_and_counts() {
-    let limits =
-        read("limits: {file: 1GiB, unit: 2048, files: 5, depth: 3, manifest: 1KiB, taskset: 9, entries: 7}")
-            .unwrap()
-            .limits;
+    let text = "limits: {file: 1GiB, unit: 2048, files: 5, depth: 3, manifest: 1KiB, taskset: 9, entries: 7, \
+                kv_value: 1KiB, kv: 8, kv_keys: 9, runs: 6}";
+    let limits = read(text).unwrap().limits;
     let expected = Limits {
         file_bytes: 1 << 30,
         unit_bytes: 2048,
@@ -387,6 +387,8 @@ fn limits_are_sizes_and_counts() {
         manifest_bytes: 1024,
         set_bytes: 9,
         set_entries: 7,
+        kv: KvLimits { value_bytes: 1024, task_bytes: 8, keys: 9 },
+        runs: 6,
     };
     assert_eq!(limits, expected);
     let found = error("limits: {file: 10MB, unit: 0, files: 1KiB, depth: -1}");

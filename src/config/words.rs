@@ -29,6 +29,15 @@ pub fn unknown_value(what: &str, word: &str, known: &[&str]) -> String {
     }
 }
 
+/// As [`unknown_value`], where the list is too long to be shown: without a near word, `else_say` takes its place.
+#[must_use]
+pub fn unknown_value_of_many(what: &str, word: &str, known: &[&str], else_say: &str) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("unknown {what} {}; did you mean `{near}`?", quoted(word)),
+        None => format!("unknown {what}; {else_say}"),
+    }
+}
+
 /// Says that the name `word` is none of `known`, with the nearest one: ``unknown field `nmae`; did you mean `name`?``
 #[must_use]
 pub fn unknown(what: &str, word: &str, known: &[&str]) -> String {

@@ -1,5 +1,7 @@
 //! Limits on what a source may hold (DESIGN 12). Everything from a repository is hostile input.
 
+use super::kv::KvLimits;
+
 /// Limits that hold for one unit and its manifest; each is a key of `limits` in kindling.yaml.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -17,6 +19,10 @@ pub struct Limits {
     pub set_bytes: u64,
     /// Most entries that the sets of a source declare together: sets that refer to sets several times multiply.
     pub set_entries: usize,
+    /// What a task may keep between its runs.
+    pub kv: KvLimits,
+    /// Most runs at once; others wait. Daemons do not count.
+    pub runs: usize,
 }
 
 impl Default for Limits {
@@ -29,6 +35,8 @@ impl Default for Limits {
             manifest_bytes: 256 << 10,
             set_bytes: 16 << 20,
             set_entries: 200_000,
+            kv: KvLimits::default(),
+            runs: 32,
         }
     }
 }

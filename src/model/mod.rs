@@ -4,11 +4,13 @@
 //! (store, HTTP, files) owns its formats and converts.
 
 pub mod condition;
+pub mod cron;
 pub mod delivery;
 pub mod event;
 pub mod hash;
 pub mod history;
 pub mod id;
+pub mod kv;
 pub mod limits;
 pub mod path;
 pub mod problem;

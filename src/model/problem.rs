@@ -67,10 +67,16 @@ pub enum Reason {
     NotAllowed,
     /// Something in its manifest has no effect: a warning.
     IgnoredField,
+    /// A schedule does something else than most people read in it: a warning.
+    SurprisingSchedule,
+    /// Tasks are chained to each other in a circle.
+    ChainCycle,
+    /// What a task is chained to is not there: a warning.
+    UnknownTask,
 }
 
 impl Reason {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::InvalidManifest,
         Self::MissingEntry,
         Self::MissingInterpreter,
@@ -80,6 +86,9 @@ impl Reason {
         Self::Unreadable,
         Self::NotAllowed,
         Self::IgnoredField,
+        Self::SurprisingSchedule,
+        Self::ChainCycle,
+        Self::UnknownTask,
     ];
 
     /// The word.
@@ -95,6 +104,9 @@ impl Reason {
             Self::Unreadable => "Unreadable",
             Self::NotAllowed => "NotAllowed",
             Self::IgnoredField => "IgnoredField",
+            Self::SurprisingSchedule => "SurprisingSchedule",
+            Self::ChainCycle => "ChainCycle",
+            Self::UnknownTask => "UnknownTask",
         }
     }
 

@@ -8,6 +8,8 @@ use super::time::Timestamp;
 /// How a run stands (DESIGN 11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunStatus {
+    /// It waits for its turn, or for the time of its next attempt.
+    Queued,
     /// Its process is there, or is being started.
     Running,
     /// It ended well.
@@ -18,24 +20,36 @@ pub enum RunStatus {
     TimedOut,
     /// A person or an update ended it.
     Cancelled,
-    /// kindling ended under it.
+    /// kindling ended under it, or before its turn came.
     Interrupted,
+    /// Another run of the task was there, and the task forbids two.
+    Skipped,
 }
 
 impl RunStatus {
-    const ALL: [Self; 6] =
-        [Self::Running, Self::Succeeded, Self::Failed, Self::TimedOut, Self::Cancelled, Self::Interrupted];
+    const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Interrupted,
+        Self::Skipped,
+    ];
 
     /// The word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Running => "running",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::TimedOut => "timedOut",
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
+            Self::Skipped => "skipped",
         }
     }
 
@@ -48,7 +62,7 @@ impl RunStatus {
     /// Whether the run is over.
     #[must_use]
     pub fn is_final(self) -> bool {
-        self != Self::Running
+        !matches!(self, Self::Queued | Self::Running)
     }
 }
 
@@ -74,8 +88,16 @@ pub struct Run {
     pub hash: UnitHash,
     /// The commit that the version was deployed from.
     pub revision: Option<Revision>,
-    /// What started it: `manual` or `daemon`.
+    /// What started it: `manual`, `daemon`, `cron` or `chain`.
     pub trigger: String,
+    /// More of it: for `chain` the id of the run that it follows, for `cron` the instant that was due; else empty.
+    pub detail: String,
+    /// Which attempt it is, from 1.
+    pub attempt: u32,
+    /// The first attempt; `None` where it is the first itself.
+    pub first: Option<RunId>,
+    /// The next attempt, once it is decided that there is one.
+    pub retried_by: Option<RunId>,
     /// How it stands.
     pub status: RunStatus,
     /// The task's own exit code; `None` while it runs, or when a signal ended it.

@@ -22,6 +22,10 @@ pub struct TaskSpec {
     pub env: BTreeMap<String, String>,
     /// A run is ended after this long; `None` for no limit.
     pub timeout: Option<Duration>,
+    /// How often a run that failed is tried again.
+    pub retries: Retries,
+    /// How many runs of it there may be at once.
+    pub concurrency: Concurrency,
     /// Patterns in gitignore syntax of files that are no part of the unit.
     pub exclude: Vec<String>,
     /// What it asks for beyond its own files.
@@ -130,45 +134,161 @@ impl Runtime {
 }
 
 /// What starts a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// Only a command.
     Manual,
     /// kindling itself, always exactly once.
     Daemon(RestartPolicy),
+    /// The clock.
+    Cron(Schedule),
+    /// The end of another task's run.
+    Chain(Chain),
 }
 
 impl Trigger {
     /// The word in the manifest.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Manual => "manual",
             Self::Daemon(_) => "daemon",
+            Self::Cron(_) => "cron",
+            Self::Chain(_) => "chain",
+        }
+    }
+
+    /// Whether runs begin without anybody who could give them parameters.
+    #[must_use]
+    pub fn is_automatic(&self) -> bool {
+        !matches!(self, Self::Manual)
+    }
+}
+
+/// When a task runs by the clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// The expression, as it is written; it was read by [`super::cron::Cron`].
+    pub expression: String,
+    /// The time zone of the IANA database that it is in; `None` for the machine's.
+    pub timezone: Option<String>,
+    /// What is done about times that passed while nothing could run.
+    pub catch_up: CatchUp,
+}
+
+/// A closed set of words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$what:meta])* $word:ident = $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$what])* $word),* }
+
+        impl $name {
+            /// Every word of the set.
+            pub const ALL: &[Self] = &[$(Self::$word),*];
+
+            /// The word in the manifest.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$word => $text),* }
+            }
+        }
+    };
+}
+
+words! {
+    /// What is done about scheduled times that passed while kindling was down.
+    CatchUp {
+        /// Nothing.
+        None = "none",
+        /// One run for all of them.
+        Once = "once",
+        /// One run for each, up to a bound.
+        All = "all",
+    }
+}
+
+/// Which runs of another task start this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// The other task, as it is written: a full id, else a key in the same set or directory.
+    pub from: String,
+    /// How its run must have ended.
+    pub on: ChainOn,
+}
+
+words! {
+    /// How a run must have ended to start what is chained to it.
+    ChainOn {
+        /// Well.
+        Success = "success",
+        /// Badly: failed, or out of time.
+        Failure = "failure",
+        /// Either.
+        Always = "always",
+    }
+}
+
+/// How often a run that failed is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Most further attempts.
+    pub limit: u32,
+    /// Time before the first of them; it doubles with each one.
+    pub backoff: Duration,
+}
+
+impl Default for Retries {
+    /// None (DESIGN 5).
+    fn default() -> Self {
+        Self { limit: 0, backoff: Duration::from_secs(1) }
+    }
+}
+
+/// How many runs of a task there may be at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concurrency {
+    /// Most active runs; `None` for no bound but the service's.
+    pub limit: Option<u32>,
+    /// What becomes of a run that would be one too many.
+    pub overlap: Overlap,
+}
+
+words! {
+    /// What becomes of a run beyond a task's limit.
+    Overlap {
+        /// It does not take place.
+        Forbid = "forbid",
+        /// It waits.
+        Allow = "allow",
+        /// It takes place, and the oldest one is ended.
+        Replace = "replace",
+    }
+}
+
+impl Concurrency {
+    /// What holds where a manifest says nothing (DESIGN 5): scheduled runs do not overlap, all others may. A daemon
+    /// has exactly one process whatever this says.
+    #[must_use]
+    pub fn of(trigger: &Trigger) -> Self {
+        match trigger {
+            Trigger::Cron(_) => Self { limit: Some(1), overlap: Overlap::Forbid },
+            Trigger::Manual | Trigger::Daemon(_) | Trigger::Chain(_) => {
+                Self { limit: None, overlap: Overlap::Allow }
+            }
         }
     }
 }
 
-/// When a daemon that ended is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartPolicy {
-    /// Whenever it ended.
-    Always,
-    /// When it ended with another code than 0, or by a signal.
-    OnFailure,
-    /// Never.
-    Never,
-}
-
-impl RestartPolicy {
-    /// The word in the manifest.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Always => "always",
-            Self::OnFailure => "on-failure",
-            Self::Never => "never",
-        }
+words! {
+    /// When a daemon that ended is started again.
+    RestartPolicy {
+        /// Whenever it ended.
+        Always = "always",
+        /// When it ended with another code than 0, or by a signal.
+        OnFailure = "on-failure",
+        /// Never.
+        Never = "never",
     }
 }
 

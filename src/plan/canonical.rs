@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::spec::{
-    HostVariable, Param, ParamKind, ParamValue, Permissions, RestartPolicy, Runtime, Sandbox, TaskSpec,
-    Trigger,
+    CatchUp, Chain, ChainOn, Concurrency, HostVariable, Overlap, Param, ParamKind, ParamValue, Permissions,
+    RestartPolicy, Retries, Runtime, Sandbox, Schedule, TaskSpec, Trigger,
 };
 
 /// Why a recorded spec cannot be read back.
@@ -19,7 +19,8 @@ pub struct BadSpec(#[from] serde_json::Error);
 
 /// Writes a spec in its canonical form.
 ///
-/// Maps are ordered by key, every field but empty permissions is present, durations are whole milliseconds.
+/// Maps are ordered by key, durations are whole milliseconds. Every field is present but permissions, retries and
+/// concurrency that are what they would be without a word.
 #[must_use]
 pub fn encode(spec: &TaskSpec) -> String {
     // Strings, numbers, lists and maps with text keys cannot fail to be written.
@@ -45,6 +46,11 @@ struct Doc {
     params: BTreeMap<String, ParamDoc>,
     env: BTreeMap<String, String>,
     timeout_ms: Option<u64>,
+    // Left out where they say nothing, so that hashes are those of versions that did not know them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retries: Option<RetriesDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    concurrency: Option<ConcurrencyDoc>,
     exclude: Vec<String>,
     // Left out where a task asks for nothing, so that hashes are those of versions that knew no permissions.
     #[serde(default, skip_serializing_if = "PermissionsDoc::is_empty")]
@@ -100,6 +106,61 @@ enum RuntimeDoc {
 enum TriggerDoc {
     Manual,
     Daemon(RestartDoc),
+    Cron(ScheduleDoc),
+    Chain(ChainDoc),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleDoc {
+    expression: String,
+    timezone: Option<String>,
+    catch_up: CatchUpDoc,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CatchUpDoc {
+    None,
+    Once,
+    All,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChainDoc {
+    from: String,
+    on: ChainOnDoc,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ChainOnDoc {
+    Success,
+    Failure,
+    Always,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetriesDoc {
+    limit: u32,
+    backoff_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConcurrencyDoc {
+    limit: Option<u32>,
+    overlap: OverlapDoc,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OverlapDoc {
+    Forbid,
+    Allow,
+    Replace,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,6 +214,9 @@ macro_rules! pairs {
 }
 
 pairs!(RestartPolicy <=> RestartDoc { Always, OnFailure, Never });
+pairs!(CatchUp <=> CatchUpDoc { None, Once, All });
+pairs!(ChainOn <=> ChainOnDoc { Success, Failure, Always });
+pairs!(Overlap <=> OverlapDoc { Forbid, Allow, Replace });
 pairs!(ParamKind <=> KindDoc { String, Number, Boolean, Cron });
 
 impl From<&TaskSpec> for Doc {
@@ -170,13 +234,13 @@ impl From<&TaskSpec> for Doc {
                 Runtime::Command(argv) => RuntimeDoc::Command(argv.clone()),
             },
             entry: spec.entry.clone(),
-            trigger: match spec.trigger {
-                Trigger::Manual => TriggerDoc::Manual,
-                Trigger::Daemon(policy) => TriggerDoc::Daemon(policy.into()),
-            },
+            trigger: (&spec.trigger).into(),
             params: spec.params.iter().map(|(name, param)| (name.clone(), param.into())).collect(),
             env: spec.env.clone(),
-            timeout_ms: spec.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+            timeout_ms: spec.timeout.map(millis),
+            retries: (spec.retries != Retries::default()).then(|| spec.retries.into()),
+            concurrency: (spec.concurrency != Concurrency::of(&spec.trigger))
+                .then(|| spec.concurrency.into()),
             exclude: spec.exclude.clone(),
             permissions: (&spec.permissions).into(),
         }
@@ -185,6 +249,8 @@ impl From<&TaskSpec> for Doc {
 
 impl From<Doc> for TaskSpec {
     fn from(doc: Doc) -> Self {
+        let trigger = doc.trigger.into();
+        let concurrency = doc.concurrency.map_or_else(|| Concurrency::of(&trigger), Into::into);
         Self {
             name: doc.name,
             description: doc.description,
@@ -198,16 +264,73 @@ impl From<Doc> for TaskSpec {
                 RuntimeDoc::Command(argv) => Runtime::Command(argv),
             },
             entry: doc.entry,
-            trigger: match doc.trigger {
-                TriggerDoc::Manual => Trigger::Manual,
-                TriggerDoc::Daemon(policy) => Trigger::Daemon(policy.into()),
-            },
+            trigger,
             params: doc.params.into_iter().map(|(name, param)| (name, param.into())).collect(),
             env: doc.env,
             timeout: doc.timeout_ms.map(Duration::from_millis),
+            retries: doc.retries.map(Into::into).unwrap_or_default(),
+            concurrency,
             exclude: doc.exclude,
             permissions: doc.permissions.into(),
         }
+    }
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<&Trigger> for TriggerDoc {
+    fn from(trigger: &Trigger) -> Self {
+        match trigger {
+            Trigger::Manual => Self::Manual,
+            Trigger::Daemon(policy) => Self::Daemon((*policy).into()),
+            Trigger::Cron(Schedule { expression, timezone, catch_up }) => Self::Cron(ScheduleDoc {
+                expression: expression.clone(),
+                timezone: timezone.clone(),
+                catch_up: (*catch_up).into(),
+            }),
+            Trigger::Chain(Chain { from, on }) => {
+                Self::Chain(ChainDoc { from: from.clone(), on: (*on).into() })
+            }
+        }
+    }
+}
+
+impl From<TriggerDoc> for Trigger {
+    fn from(doc: TriggerDoc) -> Self {
+        match doc {
+            TriggerDoc::Manual => Self::Manual,
+            TriggerDoc::Daemon(policy) => Self::Daemon(policy.into()),
+            TriggerDoc::Cron(ScheduleDoc { expression, timezone, catch_up }) => {
+                Self::Cron(Schedule { expression, timezone, catch_up: catch_up.into() })
+            }
+            TriggerDoc::Chain(ChainDoc { from, on }) => Self::Chain(Chain { from, on: on.into() }),
+        }
+    }
+}
+
+impl From<Retries> for RetriesDoc {
+    fn from(Retries { limit, backoff }: Retries) -> Self {
+        Self { limit, backoff_ms: millis(backoff) }
+    }
+}
+
+impl From<RetriesDoc> for Retries {
+    fn from(RetriesDoc { limit, backoff_ms }: RetriesDoc) -> Self {
+        Self { limit, backoff: Duration::from_millis(backoff_ms) }
+    }
+}
+
+impl From<Concurrency> for ConcurrencyDoc {
+    fn from(Concurrency { limit, overlap }: Concurrency) -> Self {
+        Self { limit, overlap: overlap.into() }
+    }
+}
+
+impl From<ConcurrencyDoc> for Concurrency {
+    fn from(ConcurrencyDoc { limit, overlap }: ConcurrencyDoc) -> Self {
+        Self { limit, overlap: overlap.into() }
     }
 }
 
@@ -300,6 +423,8 @@ mod tests {
             )]),
             env: BTreeMap::from([("B".into(), "2".into()), ("A".into(), "1".into())]),
             timeout: Some(Duration::from_secs(3)),
+            retries: Retries::default(),
+            concurrency: Concurrency { limit: None, overlap: Overlap::Allow },
             exclude: vec!["*.tmp".into()],
             permissions: Permissions {
                 env: BTreeMap::from([("T".into(), HostVariable { name: "TOKEN".into(), optional: true })]),
@@ -321,6 +446,28 @@ mod tests {
     #[test]
     fn the_form_is_fixed() {
         insta::assert_snapshot!(encode(&spec()), @r#"{"name":"digest","description":"a\nb","runtime":{"command":["echo","x"]},"entry":null,"trigger":{"daemon":"on-failure"},"params":{"n":{"kind":"number","default":{"number":"1e3"},"required":false,"description":""}},"env":{"A":"1","B":"2"},"timeout_ms":3000,"exclude":["*.tmp"],"permissions":{"env":{"T":{"name":"TOKEN","optional":true}},"sandbox":{"read":["/r"],"write":[],"net":[],"run":[],"sys":[]},"places":true}}"#);
+    }
+
+    #[test]
+    fn schedules_chains_and_bounds_are_written_where_they_say_something() {
+        let schedule = Schedule {
+            expression: "*/5 * * * *".into(),
+            timezone: Some("Europe/Berlin".into()),
+            catch_up: CatchUp::Once,
+        };
+        let chain = Chain { from: "build".into(), on: ChainOn::Always };
+        for trigger in [Trigger::Cron(schedule), Trigger::Chain(chain)] {
+            let plain = TaskSpec { concurrency: Concurrency::of(&trigger), trigger, ..spec() };
+            let text = encode(&plain);
+            assert!(!text.contains("retries") && !text.contains("concurrency"), "{text}");
+            assert_eq!(decode(&text).unwrap(), plain);
+            let bounded = TaskSpec {
+                retries: Retries { limit: 3, backoff: Duration::from_millis(1500) },
+                concurrency: Concurrency { limit: Some(2), overlap: Overlap::Replace },
+                ..plain
+            };
+            assert_eq!(decode(&encode(&bounded)).unwrap(), bounded);
+        }
     }
 
     #[test]

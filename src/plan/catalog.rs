@@ -8,11 +8,12 @@ use crate::config::node::Node;
 use crate::model::hash::UnitHash;
 use crate::model::path::RelPath;
 use crate::model::problem::{Position, Problem};
-use crate::model::spec::TaskSpec;
+use crate::model::spec::{TaskSpec, Trigger};
 use crate::model::tree::Stamp;
 use crate::model::unit::FileList;
 
 use super::cascade::{self, Kind, Layer};
+use super::chain;
 use super::taskset::{Dialect, Home};
 use super::trace::{self, FieldOrigin};
 
@@ -27,6 +28,8 @@ pub struct Resolved {
     pub hash: UnitHash,
     /// What in its manifest has no effect. No part of the hash.
     pub warnings: Arc<[Problem]>,
+    /// Where the task that it is chained to is named. No part of the hash either.
+    pub chain_at: Option<(RelPath, Position)>,
     /// The stamps of `files`, in their order: a file whose stamp is equal need not be read again.
     pub(super) stamps: Box<[Stamp]>,
 }
@@ -40,6 +43,17 @@ pub struct Entry {
     pub state: Result<Resolved, Vec<Problem>>,
     /// What at or below this path changes may change the unit; `None` where no file of its own does.
     pub(super) reach: Option<RelPath>,
+}
+
+impl Entry {
+    /// What it is chained to, as its manifest says it.
+    #[must_use]
+    pub fn chained_to(&self) -> Option<&str> {
+        match &self.state.as_ref().ok()?.spec.trigger {
+            Trigger::Chain(chain) => Some(&chain.from),
+            _ => None,
+        }
+    }
 }
 
 /// An entry of a set, as the set's manifest has it.
@@ -169,6 +183,8 @@ pub struct Catalog {
     sets: BTreeMap<Arc<str>, SetState>,
     /// From a directory or a file to the keys that it reaches.
     users: BTreeSet<(RelPath, Arc<str>)>,
+    /// From a key to those of the tasks that may be chained to it.
+    followers: BTreeSet<(Arc<str>, Arc<str>)>,
     root: Option<RootTask>,
 }
 
@@ -207,6 +223,18 @@ impl Catalog {
         let places: Vec<RelPath> = path.ancestors().chain([path.clone()]).collect();
         let keys = places.into_iter().flat_map(|place| self.users_of(&place));
         keys.filter_map(|key| self.units.get_key_value(key))
+    }
+
+    /// The tasks that may be chained to the unit `key`, whether it is there or not.
+    pub fn followers(&self, key: &Arc<str>) -> impl Iterator<Item = &Arc<str>> + use<'_> {
+        let (key, from) = (Arc::clone(key), (Arc::clone(key), Arc::from("")));
+        self.followers.range(from..).take_while(move |(other, _)| *other == key).map(|(_, follower)| follower)
+    }
+
+    /// Whether any task is chained to another one.
+    #[must_use]
+    pub fn has_chains(&self) -> bool {
+        !self.followers.is_empty()
     }
 
     /// The roots of other repositories that something here leads to, or that units come from.
@@ -267,6 +295,9 @@ impl Catalog {
             for place in self.places_of(key) {
                 self.users.remove(&(place, Arc::clone(key)));
             }
+            for other in self.chained_keys(key) {
+                self.followers.remove(&(other, Arc::clone(key)));
+            }
         }
         put_all(&mut self.units, found.units);
         put_all(&mut self.declared, found.declared);
@@ -277,7 +308,15 @@ impl Catalog {
         for key in touched {
             let places = self.places_of(&key).into_iter();
             self.users.extend(places.map(|place| (place, Arc::clone(&key))));
+            let others = self.chained_keys(&key).into_iter();
+            self.followers.extend(others.map(|other| (other, Arc::clone(&key))));
         }
+    }
+
+    /// The keys that what `key` is chained to may have.
+    fn chained_keys(&self, key: &str) -> Vec<Arc<str>> {
+        let from = self.units.get(key).and_then(Entry::chained_to);
+        from.map(|from| chain::candidate_keys(key, from).collect()).unwrap_or_default()
     }
 
     /// Where something may change that reaches `key`.

@@ -67,6 +67,8 @@ mod tests {
             params: BTreeMap::new(),
             env: BTreeMap::new(),
             timeout: None,
+            retries: crate::model::spec::Retries::default(),
+            concurrency: crate::model::spec::Concurrency::of(&Trigger::Manual),
             exclude: Vec::new(),
             permissions: crate::model::spec::Permissions::default(),
         }

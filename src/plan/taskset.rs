@@ -269,7 +269,7 @@ impl Reader<'_> {
     }
 
     fn child(&mut self, name: &str, field: &Field<'_>) -> ReadChild {
-        const OVERRIDES: [&str; 14] = [
+        const OVERRIDES: [&str; 16] = [
             "name",
             "description",
             "runtime",
@@ -280,6 +280,8 @@ impl Reader<'_> {
             "env",
             "net",
             "timeout",
+            "retries",
+            "concurrency",
             "permissions",
             "exclude",
             "enabled",

@@ -71,6 +71,13 @@ impl Board {
         self.0.looked.read().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
+    /// Whether a person stopped changes of a unit or of its source.
+    #[must_use]
+    pub fn is_suspended(&self, unit: &UnitId) -> bool {
+        self.unit(unit).is_some_and(|unit| unit.suspended.is_some())
+            || self.source(&unit.source).is_some_and(|source| source.suspended.is_some())
+    }
+
     /// Where the configuration file names a source, as `FILE:LINE`.
     #[must_use]
     pub fn declared_at(&self, name: &SourceName) -> Option<String> {

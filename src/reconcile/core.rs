@@ -18,6 +18,7 @@ use super::daemons::Daemons;
 use super::events::Events;
 use super::metrics::Metrics;
 use super::runs::Runner;
+use super::schedule::Schedules;
 use super::trust::Trust;
 
 /// The parts of the service that every source works with.
@@ -34,6 +35,8 @@ pub struct Core<T> {
     pub runner: Arc<Runner<T>>,
     /// Daemons.
     pub daemons: Arc<Daemons<T>>,
+    /// When tasks run by the clock.
+    pub schedules: Schedules,
     /// Events.
     pub events: Events,
     /// What is shown.

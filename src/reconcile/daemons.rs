@@ -21,7 +21,7 @@ use crate::model::time::human;
 use crate::model::unit::Version;
 use crate::plan::params;
 
-use super::runs::{Asked, Runner, StopReason, chain};
+use super::runs::{Asked, Order, Runner, StopReason, chain};
 
 /// The wait before a daemon that ended is started again; doubles with each end in a row.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -214,7 +214,7 @@ impl<T: Target> Daemon<T> {
             if self.all.closing.is_cancelled() {
                 return;
             }
-            let asked = self.start(&version, want.number).await;
+            let asked = self.start(&version, want.number, ends < CRASH_LOOP).await;
             let began = Instant::now();
             let next = match asked {
                 Ok(run) => self.follow(run, want.number, &version, began, &mut ends).await,
@@ -242,15 +242,14 @@ impl<T: Target> Daemon<T> {
         still
     }
 
-    async fn start(&self, version: &Arc<Version>, number: u64) -> Result<Asked, String> {
+    /// Starts a process; in a crash loop that alone is not told, for it may be over in a moment.
+    async fn start(&self, version: &Arc<Version>, number: u64, is_told: bool) -> Result<Asked, String> {
         let started = match params::resolve(&version.spec, &std::collections::BTreeMap::new()) {
             Err(problems) => Err(problems.join("; ")),
-            Ok(values) => self
-                .all
-                .runner
-                .start(Arc::clone(version), values, "null".into(), "daemon")
-                .await
-                .map_err(|error| chain(&error)),
+            Ok(params) => {
+                let order = Order::new(Arc::clone(version), params, "daemon");
+                self.all.runner.start(order, &()).await.map_err(|error| chain(&error))
+            }
         };
         // A process that could not be started shows as a run that is over already.
         let started = started.and_then(|run| match run.done.borrow().as_deref() {
@@ -260,7 +259,9 @@ impl<T: Target> Daemon<T> {
         match &started {
             Ok(_) => {
                 self.all.settle(&self.unit, number, &Settled::Started);
-                (self.all.report)(&self.unit, Health::Running);
+                if is_told {
+                    (self.all.report)(&self.unit, Health::Running);
+                }
             }
             Err(why) => self.all.settle(&self.unit, number, &Settled::Failed(why.clone())),
         }
@@ -276,19 +277,26 @@ impl<T: Target> Daemon<T> {
         began: Instant,
         ends: &mut u32,
     ) -> Next {
-        // Cancel safe: every branch waits on a watch or a token, which keep their value.
-        let over = tokio::select! {
-            over = run.end() => over,
-            () = newer(&mut self.wanted, number) => {
-                self.all.runner.stop(&run.id, StopReason::Replaced);
-                run.end().await;
-                *ends = 0;
-                return Next::Again;
-            }
-            () = self.all.closing.cancelled() => {
-                self.all.runner.stop(&run.id, StopReason::Closing);
-                run.end().await;
-                return Next::Close;
+        let mut is_told = *ends < CRASH_LOOP;
+        // Cancel safe: every branch waits on a watch or a token, which keep their value, or until a moment.
+        let over = loop {
+            tokio::select! {
+                over = run.end() => break over,
+                () = tokio::time::sleep_until(began + STEADY), if !is_told => {
+                    is_told = true;
+                    (self.all.report)(&self.unit, Health::Running);
+                }
+                () = newer(&mut self.wanted, number) => {
+                    self.all.runner.stop(&run.id, StopReason::Replaced);
+                    run.end().await;
+                    *ends = 0;
+                    return Next::Again;
+                }
+                () = self.all.closing.cancelled() => {
+                    self.all.runner.stop(&run.id, StopReason::Closing);
+                    run.end().await;
+                    return Next::Close;
+                }
             }
         };
         let how = over.as_deref().map_or_else(|| "its end was not seen".into(), describe);
@@ -337,12 +345,14 @@ fn wait_after(ends: u32) -> Duration {
 }
 
 fn starts_again(version: &Version, over: Option<&Run>) -> bool {
-    match version.spec.trigger {
+    match &version.spec.trigger {
         Trigger::Daemon(RestartPolicy::Always) => true,
         Trigger::Daemon(RestartPolicy::OnFailure) => {
             over.is_none_or(|run| run.status != RunStatus::Succeeded)
         }
-        Trigger::Daemon(RestartPolicy::Never) | Trigger::Manual => false,
+        Trigger::Daemon(RestartPolicy::Never) | Trigger::Manual | Trigger::Cron(_) | Trigger::Chain(_) => {
+            false
+        }
     }
 }
 

@@ -18,14 +18,15 @@ use crate::model::source::{Declared, Origin, SourceSpec};
 use crate::model::step::Generation;
 use crate::model::unit::Version;
 use crate::observe::Source;
-use crate::plan::params;
 use crate::plan::trace::FieldOrigin;
 use crate::record::{SourceRecord, StoreError, UnitRecord};
 
 use super::core::Core;
 use super::daemons::Health;
+use super::fire::Fire;
 use super::message::{Awaited, Look, Message, PassOrder, Refusal, RefusalKind, Report};
 use super::runs::{Asked, StopReason, chain};
+use super::schedule;
 use super::source_loop::{Open, SourceLoop};
 
 /// How long a service that starts is not ready because a first pass is not done (DESIGN 11).
@@ -139,6 +140,11 @@ impl<T: Target> Handle<T> {
         self.0.core.board.put_source(recorded.source.clone());
         self.0.core.board.put_units(recorded.units.iter().map(|(record, _)| record.clone()));
         (self.0.open)(self, recorded, Start::Follow);
+    }
+
+    /// Fires tasks by the clock from now on; called once, when every source that was recorded is started.
+    pub fn start_schedules(&self) {
+        self.0.tasks.spawn(schedule::run(Arc::clone(&self.0.core)));
     }
 
     /// Takes the units of a source away that nothing follows any more.
@@ -426,17 +432,8 @@ impl<T: Target> Handle<T> {
         given: &BTreeMap<String, String>,
         input: String,
     ) -> Result<Asked, Refusal> {
-        let Some(version) = self.0.core.registry.get(task) else {
-            let message = format!("task {task} is not registered");
-            return Err(Refusal::new(RefusalKind::Conflict, message).hint(format!("kindling why {task}")));
-        };
-        if version.spec.is_daemon() {
-            let message = format!("task {task} is a daemon: kindling runs it itself");
-            return Err(Refusal::new(RefusalKind::Conflict, message).hint(format!("kindling logs {task}")));
-        }
-        let values = params::resolve(&version.spec, given)
-            .map_err(|problems| Refusal::new(RefusalKind::Invalid, problems.join("; ")))?;
-        self.0.core.runner.start(version, values, input, "manual").await.map_err(|error| failed(&error))
+        let fire = Fire { trigger: "manual", detail: String::new(), params: given, input: input.into() };
+        self.0.core.fire(task, fire, &()).await
     }
 
     /// Where the fields of a unit come from of which sets speak; none where its source is not followed.

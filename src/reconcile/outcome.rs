@@ -157,6 +157,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let mut unit = self.last_state(id);
         if let Some(Ok(resolved)) = self.catalog.get(&id.key).map(|entry| &entry.state) {
             unit.record.warnings = resolved.warnings.to_vec();
+            unit.record.warnings.extend(self.unknown_origin(id, resolved));
         }
         unit
     }

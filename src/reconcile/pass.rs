@@ -227,8 +227,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if !self.first_pass_done {
             self.undecided.extend(self.units.keys().cloned());
         }
+        let rechained = self.before_chains(&round.found);
         self.catalog.apply(round.found);
         self.doubts.keep(&self.catalog, tree);
+        self.after_chains(rechained);
         self.first_pass_done = true;
         self.unread = round.later.iter().map(|later| later.key.clone()).collect();
         let later: BTreeSet<RelPath> = round.later.into_iter().map(|later| later.path).collect();
@@ -278,7 +280,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Units of which something else is there than was recorded, or that wait for what is no part of the source: an
-    /// interpreter, or a line in kindling.yaml.
+    /// interpreter, a line in kindling.yaml, or a task of another source.
     fn drifted(&mut self) -> Vec<Arc<str>> {
         let now = (self.core.registry.changes(), self.units.changes());
         let keys = |units: &mut dyn Iterator<Item = &Unit>| -> Vec<Arc<str>> {
@@ -296,7 +298,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     fn differs(&self, unit: &Unit) -> bool {
         let id = &unit.record.id;
         let outside = [Reason::MissingInterpreter, Reason::NotAllowed];
-        let waits = unit.record.problems.iter().any(|problem| outside.contains(&problem.reason));
+        let waits = unit.record.problems.iter().any(|problem| outside.contains(&problem.reason))
+            || unit.record.follows_nobody();
         let Some(version) = &unit.version else { return waits };
         let registered = self.core.registry.get(id).map(|live| live.hash);
         let supervised =
@@ -327,6 +330,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Some(problem) =
             desired.as_ref().and_then(|unit| self.core.trust.refusal(&id.source, &unit.spec))
         {
+            return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
+        }
+        if let Some(problem) = desired.as_ref().and_then(|unit| self.circle_of(&key, unit)) {
             return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
         }
         let step = decide::decide(&self.facts(order, &id, desired.as_ref()));

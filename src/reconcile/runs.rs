@@ -1,52 +1,86 @@
-//! Runs of tasks from their first row to their last: starts them, keeps their log, records how they ended.
+//! Runs of tasks from their first row to their last: lets them begin in their turn, starts them, records how they
+//! ended and what follows from it.
 //!
-//! A run executes the version that it was started with, whatever is registered meanwhile.
+//! A run executes the version that it was asked for with, whatever is registered meanwhile. What follows from the end
+//! of a run, another attempt or what is chained to it, is recorded in the transaction that records the end: so it
+//! follows once, whenever kindling is killed.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+mod follow;
+mod log;
+mod order;
+mod turns;
+
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::act::{Exit, Launch, StopHandle, Target};
+use crate::act::registry::Registry;
+use crate::act::{Exit, Launch, Started, StopHandle, Target};
 use crate::model::event::{Event, EventType};
 use crate::model::id::{RunId, UnitId};
-use crate::model::run::{LogLine, Run, RunStatus, Stream};
-use crate::model::spec::ParamValue;
+use crate::model::limits::Limits;
+use crate::model::run::{Run, RunStatus, Stream};
+use crate::model::spec::{Concurrency, Overlap};
 use crate::model::time::Timestamp;
-use crate::model::unit::Version;
-use crate::record::{Store, StoreError};
+use crate::record::{Along, Store, StoreError};
 use crate::support::clock::Clock;
 
+use self::turns::{Ticket, Turns};
+use super::board::Board;
+use super::core::Live;
 use super::events::Events;
+use super::kv::Keeper;
 use super::metrics::Metrics;
 use super::trust::Trust;
 
-/// Lines of log that are written together.
-const LOG_BATCH: usize = 512;
-/// Longest time that a line waits for others to be written with.
-const LOG_WAIT: Duration = Duration::from_millis(40);
-/// About how much of a daemon's log is kept, in bytes: it may write for ever.
-const DAEMON_LOG: usize = 64 << 20;
-/// About how much of any other run's log is kept, in bytes.
-const RUN_LOG: usize = 1 << 30;
-/// What a line takes in the store beside its text, in bytes, roughly.
-const LINE_BYTES: usize = 32;
+pub use self::order::{Order, StopReason, interrupted};
+
 /// Time between two attempts to write while the store cannot.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
-/// Repeats a write until the store takes it: what a run did must not be lost because the disk was full.
+/// Repeats a write until the store takes it, and gives back what it said: what a run did must not be lost because the
+/// disk was full.
 macro_rules! until_written {
     ($write:expr) => {{
         let mut said = false;
-        while let Err(error) = $write.await {
-            if !std::mem::replace(&mut said, true) {
-                tracing::error!("{} (trying again)", chain(&error));
+        loop {
+            match $write.await {
+                Ok(done) => break done,
+                Err(error) => {
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::error!("{} (trying again)", $crate::reconcile::runs::chain(&error));
+                    }
+                    tokio::time::sleep($crate::reconcile::runs::STORE_RETRY).await;
+                }
             }
-            tokio::time::sleep(STORE_RETRY).await;
         }
     }};
+}
+use until_written;
+
+/// What a runner works with.
+pub struct Tools<T> {
+    /// Recorded state.
+    pub store: Store,
+    /// Where runs are started.
+    pub target: Arc<T>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Where events are told.
+    pub events: Events,
+    /// What units may have.
+    pub trust: Trust,
+    /// Limits of runs and of what tasks keep.
+    pub limits: Live<Limits>,
+    /// Versions that a run started now would execute.
+    pub registry: Registry,
+    /// What is suspended.
+    pub board: Board,
 }
 
 /// Starts runs and follows them to their end.
@@ -56,29 +90,82 @@ pub struct Runner<T> {
     clock: Clock,
     events: Events,
     trust: Trust,
+    limits: Live<Limits>,
+    registry: Registry,
+    board: Board,
+    kv: Keeper,
     metrics: Metrics,
-    active: Mutex<HashMap<RunId, Arc<Active>>>,
+    book: Mutex<Book>,
     tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+/// The runs that are not over, and whose turn it is.
+struct Book {
+    runs: HashMap<RunId, Arc<Active>>,
+    /// The same runs by task, in the order in which they came.
+    tasks: HashMap<UnitId, BTreeMap<u64, RunId>>,
+    turns: Turns<oneshot::Sender<()>>,
+    /// How many runs came so far.
+    count: u64,
 }
 
 /// A run that is not over.
 #[derive(Debug)]
 struct Active {
     task: UnitId,
-    stop: StopHandle,
+    /// Grows from run to run.
+    number: u64,
+    /// Cancelled when it shall end.
+    ending: CancellationToken,
+    process: OnceLock<StopHandle>,
     why: Mutex<Option<StopReason>>,
     lines: watch::Sender<u64>,
 }
 
-/// Why a run is ended before its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopReason {
-    /// A person asked for it.
-    Cancelled,
-    /// A newer version takes its place, or its unit is gone.
-    Replaced,
-    /// kindling ends.
-    Closing,
+impl Active {
+    fn stop(&self, why: StopReason) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.ending.cancel();
+        if let Some(process) = self.process.get() {
+            process.stop();
+        }
+    }
+
+    fn why(&self) -> Option<StopReason> {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a run may begin.
+#[derive(Debug)]
+enum Seat {
+    /// At once, and beside all others: a daemon.
+    Beside,
+    /// At once.
+    Taken,
+    /// When it is called.
+    Waits(Ticket, oneshot::Receiver<()>),
+    /// It asks for a seat after this long.
+    Later(Duration),
+}
+
+/// What the rules of its task say of a run that comes.
+enum Admission {
+    /// It may come; those in the list have to go.
+    Comes(Arc<Active>, Seat, Vec<RunId>),
+    /// It may not, because this one is there.
+    Forbidden(RunId),
+}
+
+/// A run on its way.
+struct Work {
+    run: Run,
+    order: Order,
+    active: Arc<Active>,
+    /// Whether it has a seat to give back.
+    seated: bool,
+    done: watch::Sender<Option<Arc<Run>>>,
 }
 
 /// A run that was asked for.
@@ -100,10 +187,27 @@ impl Asked {
 impl<T: Target> Runner<T> {
     /// A runner without runs.
     #[must_use]
-    pub fn new(store: Store, target: Arc<T>, clock: Clock, events: Events, trust: Trust) -> Arc<Self> {
-        let (active, tasks) = (Mutex::new(HashMap::new()), TaskTracker::new());
-        let metrics = Metrics::default();
-        Arc::new(Self { store, target, clock, events, trust, metrics, active, tasks })
+    pub fn new(tools: Tools<T>) -> Arc<Self> {
+        let Tools { store, target, clock, events, trust, limits, registry, board } = tools;
+        let kv = Keeper { store: store.clone(), clock: clock.clone(), limits: limits.clone() };
+        let turns = Turns::new(limits.get().runs);
+        let book = Mutex::new(Book { runs: HashMap::new(), tasks: HashMap::new(), turns, count: 0 });
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+        Arc::new(Self {
+            store,
+            target,
+            clock,
+            events,
+            trust,
+            limits,
+            registry,
+            board,
+            kv,
+            metrics: Metrics::default(),
+            book,
+            tasks,
+            closing,
+        })
     }
 
     /// What is counted; runs are, so it is made here.
@@ -112,68 +216,48 @@ impl<T: Target> Runner<T> {
         &self.metrics
     }
 
-    /// Starts a run of `version`. Whatever keeps the process from starting is the run's own failure.
+    /// Starts a run, or lets it wait for its turn. Whatever keeps its process from starting is the run's own failure.
+    /// `along` is recorded in the transaction that records the run (`&()` for nothing).
     ///
     /// # Errors
-    /// The run could not be recorded, so it was not started.
-    pub async fn start(
-        self: &Arc<Self>,
-        version: Arc<Version>,
-        params: BTreeMap<String, ParamValue>,
-        input: String,
-        trigger: &str,
-    ) -> Result<Asked, StoreError> {
-        let id = RunId::from_random(random());
-        let run = new_run(&id, &version, trigger, Timestamp(self.clock.now_ms()));
-        let most = if version.spec.is_daemon() { DAEMON_LOG } else { RUN_LOG };
-        self.store.insert_run(&run).await?;
-        self.tell(&run, EventType::RunStarted, format!("run {id} started")).await;
+    /// The run could not be recorded, so it was not started and `along` is not recorded either.
+    pub async fn start(self: &Arc<Self>, order: Order, along: &dyn Along) -> Result<Asked, StoreError> {
+        let run = order.first_row(RunId::from_random(random()), Timestamp(self.clock.now_ms()));
         let (done, over) = watch::channel(None);
-        // What is registered may have been allowed more than it is now.
-        let started = match self.trust.refusal(&version.unit.source, &version.spec) {
-            Some(problem) => Err(format!("{}: it {problem}", problem.reason.as_str())),
-            None => {
-                let launch = Launch { run: id.clone(), version, params, input };
-                self.target.start(launch).await.map_err(|error| chain(&error))
+        let asked = Asked { id: run.id.clone(), done: over };
+        let (active, seat, go) = match self.admit(&order, &run.id, None, None) {
+            Admission::Comes(active, seat, go) => (active, seat, go),
+            Admission::Forbidden(other) => {
+                let run = skipped(run, &other);
+                self.store.insert_run_along(&run, along).await?;
+                self.tell_end(run, &done).await;
+                return Ok(asked);
             }
         };
-        match started {
-            Ok(started) => {
-                let active = Arc::new(Active {
-                    task: run.task.clone(),
-                    stop: started.stop,
-                    why: Mutex::new(None),
-                    lines: watch::Sender::new(0),
-                });
-                self.lock().insert(id.clone(), Arc::clone(&active));
-                let runner = Arc::clone(self);
-                self.tasks.spawn(async move {
-                    let mut run = run;
-                    if let Some(process) = started.process {
-                        until_written!(runner.store.set_process(&run.id, &process));
-                        run.process = Some(process);
-                    }
-                    runner.keep_log(&run.id, &active, started.lines, most).await;
-                    let exit = started.ended.await.unwrap_or_else(|_| lost());
-                    runner.finish(run, exit, &active, &done).await;
-                });
-            }
-            Err(error) => {
-                let run = Run { error, ..run };
-                let lines = [(Stream::System, run.error.clone())];
-                self.write_log(&id, &mut 0, &lines).await;
-                self.record_end(Run { status: RunStatus::Failed, ..run }, &done).await;
-            }
+        let begins = matches!(seat, Seat::Beside | Seat::Taken);
+        let run = if begins { Run { status: RunStatus::Running, ..run } } else { run };
+        if let Err(error) = self.store.insert_run_along(&run, along).await {
+            self.withdraw(&run.id, &active, &seat);
+            return Err(error);
         }
-        Ok(Asked { id, done: over })
+        for other in go {
+            self.stop(&other, StopReason::Overtaken);
+        }
+        let seated = matches!(seat, Seat::Taken);
+        let work = Work { run, order, active, seated, done };
+        if begins {
+            self.begin(work).await;
+        } else {
+            self.tasks.spawn(Arc::clone(self).wait(work, seat));
+        }
+        Ok(asked)
     }
 
     /// Ends a run; gives back whether it was there to be ended.
     pub fn stop(&self, id: &RunId, why: StopReason) -> bool {
-        let active = self.lock().get(id).cloned();
+        let active = self.lock().runs.get(id).cloned();
         active.is_some_and(|active| {
-            active.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-            active.stop.stop();
+            active.stop(why);
             true
         })
     }
@@ -181,84 +265,211 @@ impl<T: Target> Runner<T> {
     /// The number of the newest line of an active run's log, as it grows; `None` when the run is over.
     #[must_use]
     pub fn follow(&self, id: &RunId) -> Option<watch::Receiver<u64>> {
-        self.lock().get(id).map(|active| active.lines.subscribe())
+        self.lock().runs.get(id).map(|active| active.lines.subscribe())
     }
 
-    /// The active runs of a task.
+    /// The active runs of a task, those that wait included; the oldest first.
     #[must_use]
     pub fn active_of(&self, task: &UnitId) -> Vec<RunId> {
-        self.lock().iter().filter(|(_, active)| active.task == *task).map(|(id, _)| id.clone()).collect()
+        self.lock().of(task)
     }
 
-    /// Ends every run as interrupted and waits until all are recorded.
+    /// Ends every run as interrupted and waits until all are recorded. None begins any more.
     pub async fn close(&self) {
-        let ids: Vec<RunId> = self.lock().keys().cloned().collect();
-        for id in ids {
-            self.stop(&id, StopReason::Closing);
+        self.closing.cancel();
+        let all: Vec<_> = self.lock().runs.values().cloned().collect();
+        for active in all {
+            active.stop(StopReason::Closing);
         }
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Arc<Active>>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes down what a run says, to its end; only about the newest `most` bytes of it are kept.
-    async fn keep_log(
-        &self,
-        id: &RunId,
-        active: &Active,
-        mut lines: mpsc::Receiver<(Stream, String)>,
-        most: usize,
-    ) {
-        let (mut seq, mut batch) = (0, Vec::with_capacity(LOG_BATCH));
-        let mut length = LogLength::new(most);
-        while lines.recv_many(&mut batch, LOG_BATCH).await > 0 {
-            let deadline = tokio::time::Instant::now() + LOG_WAIT;
-            while batch.len() < LOG_BATCH {
-                let room = LOG_BATCH - batch.len();
-                match tokio::time::timeout_at(deadline, lines.recv_many(&mut batch, room)).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(_) => {}
+    /// Lets a run come, as far as the rules of its task allow it. `before` is the run that it follows, which is as
+    /// good as over; `later` the time before it may begin.
+    fn admit(&self, order: &Order, id: &RunId, before: Option<&RunId>, later: Option<Duration>) -> Admission {
+        let spec = &order.version.spec;
+        let task = &order.version.unit;
+        let mut book = self.lock();
+        let limit = spec.concurrency.limit.map_or(usize::MAX, |limit| limit as usize);
+        let mut go = Vec::new();
+        if !spec.is_daemon() {
+            let mut others = book.of(task);
+            others.retain(|other| Some(other) != before);
+            match spec.concurrency.overlap {
+                Overlap::Forbid if others.len() >= limit => {
+                    return Admission::Forbidden(others.swap_remove(0));
                 }
+                Overlap::Replace if others.len() >= limit => {
+                    others.truncate(others.len() + 1 - limit);
+                    go = others;
+                }
+                Overlap::Forbid | Overlap::Replace | Overlap::Allow => {}
             }
-            self.write_log(id, &mut seq, &batch).await;
-            if let Some(first) = length.grow(&batch, seq)
-                && let Err(error) = self.store.trim_log(id, first).await
-            {
-                // The next part that is full takes this one with it.
-                tracing::warn!("{}", chain(&error));
-            }
-            batch.clear();
-            active.lines.send_replace(seq);
+        }
+        let active = book.add(task, id);
+        let seat = match later {
+            _ if spec.is_daemon() => Seat::Beside,
+            Some(time) => Seat::Later(time),
+            None => self.seat(&mut book, task, &spec.concurrency),
+        };
+        if self.closing.is_cancelled() {
+            active.stop(StopReason::Closing);
+        }
+        Admission::Comes(active, seat, go)
+    }
+
+    fn seat(&self, book: &mut Book, task: &UnitId, rule: &Concurrency) -> Seat {
+        let limit = rule.limit.map_or(usize::MAX, |limit| limit as usize);
+        let (call, mut called) = oneshot::channel();
+        wake(book.turns.set_most(self.limits.get().runs));
+        let (ticket, begin) = book.turns.enter(task, limit, call);
+        wake(begin);
+        if called.try_recv().is_ok() { Seat::Taken } else { Seat::Waits(ticket, called) }
+    }
+
+    /// Takes a run out that could not be recorded.
+    fn withdraw(&self, id: &RunId, active: &Active, seat: &Seat) {
+        let mut book = self.lock();
+        book.remove(id);
+        match seat {
+            Seat::Beside | Seat::Later(_) => {}
+            Seat::Waits(ticket, _) if book.turns.give_up(&active.task, *ticket) => {}
+            Seat::Waits(..) | Seat::Taken => wake(book.turns.leave(&active.task)),
         }
     }
 
-    async fn write_log(&self, id: &RunId, seq: &mut u64, lines: &[(Stream, String)]) {
-        let at = Timestamp(self.clock.now_ms());
-        let mut number = *seq;
-        let numbered: Vec<LogLine> = lines
-            .iter()
-            .map(|(stream, text)| {
-                number += 1;
-                LogLine { seq: number, at, stream: *stream, text: text.clone() }
-            })
-            .collect();
-        until_written!(self.store.append_log(id, &numbered));
-        *seq = number;
+    /// Waits for a run's turn, and lets it begin.
+    fn wait(self: Arc<Self>, work: Work, seat: Seat) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let Some(mut work) = self.take_seat(work, seat).await else { return };
+            until_written!(self.store.begin_run(&work.run.id));
+            work.run.status = RunStatus::Running;
+            self.begin(work).await;
+        })
     }
 
-    async fn finish(&self, run: Run, exit: Exit, active: &Active, done: &watch::Sender<Option<Arc<Run>>>) {
-        let why = *active.why.lock().unwrap_or_else(PoisonError::into_inner);
-        let run = ended(run, exit, why);
-        self.record_end(run, done).await;
+    /// Gives the run back when it has a seat; records its end where it was ended before.
+    async fn take_seat(self: &Arc<Self>, mut work: Work, mut seat: Seat) -> Option<Work> {
+        let active = Arc::clone(&work.active);
+        if let Seat::Later(time) = seat {
+            tokio::select! {
+                biased;
+                () = active.ending.cancelled() => {
+                    self.never_began(work).await;
+                    return None;
+                }
+                () = tokio::time::sleep(time) => {}
+            }
+            seat = self.seat(&mut self.lock(), &active.task, &work.order.version.spec.concurrency);
+        }
+        if let Seat::Waits(ticket, called) = seat {
+            tokio::select! {
+                biased;
+                () = active.ending.cancelled() => {
+                    // It may have been called at the same moment.
+                    work.seated = !self.lock().turns.give_up(&active.task, ticket);
+                    self.never_began(work).await;
+                    return None;
+                }
+                _ = called => {}
+            }
+        }
+        work.seated = true;
+        Some(work)
     }
 
-    async fn record_end(&self, run: Run, done: &watch::Sender<Option<Arc<Run>>>) {
-        let run = Run { ended_at: Some(Timestamp(self.clock.now_ms())), ..run };
-        until_written!(self.store.finish_run(&run));
-        self.lock().remove(&run.id);
+    async fn never_began(self: &Arc<Self>, work: Work) {
+        let (status, error) = match work.active.why() {
+            Some(StopReason::Closing) => (RunStatus::Interrupted, interrupted(RunStatus::Queued)),
+            Some(why) => (RunStatus::Cancelled, why.sentence()),
+            None => (RunStatus::Cancelled, StopReason::Cancelled.sentence()),
+        };
+        let run = Run { status, error: error.into(), ..work.run.clone() };
+        self.record_end(run, work, 0).await;
+    }
+
+    /// Starts the process of a run that has its seat and is recorded as running.
+    async fn begin(self: &Arc<Self>, mut work: Work) {
+        if work.active.ending.is_cancelled() {
+            return self.never_began(work).await;
+        }
+        let Work { run, order, active, .. } = &work;
+        self.tell(run, EventType::RunStarted, format!("run {} started", run.id)).await;
+        let version = Arc::clone(&order.version);
+        // What is registered may have been allowed more than it is now.
+        let started = match self.trust.refusal(&version.unit.source, &version.spec) {
+            Some(problem) => Err(format!("{}: it {problem}", problem.reason.as_str())),
+            None => {
+                let (params, input) = (order.params.clone(), order.input.to_string());
+                let launch = Launch { run: run.id.clone(), version, params, input };
+                self.target.start(launch).await.map_err(|error| chain(&error))
+            }
+        };
+        match started {
+            Ok(started) => {
+                let _ = active.process.set(started.stop.clone());
+                if active.ending.is_cancelled() {
+                    started.stop.stop();
+                }
+                let runner = Arc::clone(self);
+                self.tasks.spawn(async move {
+                    if let Some(process) = &started.process {
+                        until_written!(runner.store.set_process(&work.run.id, process));
+                        work.run.process = Some(process.clone());
+                    }
+                    runner.accompany(work, started).await;
+                });
+            }
+            Err(error) => {
+                let mut seq = 0;
+                self.write_log(&run.id, &mut seq, [(Stream::System, error.clone())].into_iter()).await;
+                let run = Run { error, status: RunStatus::Failed, ..run.clone() };
+                self.record_end(run, work, seq).await;
+            }
+        }
+    }
+
+    /// Follows a run whose process was started to its end.
+    async fn accompany(self: &Arc<Self>, work: Work, started: Started) {
+        let Work { run, order, active, .. } = &work;
+        let most = if order.version.spec.is_daemon() { log::DAEMON_LOG } else { log::RUN_LOG };
+        let (seq, ()) = tokio::join!(
+            self.keep_log(&run.id, active, started.lines, most),
+            self.kv.serve(&run.task, started.kv),
+        );
+        let exit = started.ended.await.unwrap_or_else(|_| lost());
+        let run = order::ended(run.clone(), exit, active.why());
+        self.record_end(run, work, seq).await;
+    }
+
+    /// Records the end of a run with what follows from it; its log has `seq` lines so far.
+    async fn record_end(self: &Arc<Self>, run: Run, work: Work, mut seq: u64) {
+        let mut run = Run { ended_at: Some(Timestamp(self.clock.now_ms())), ..run };
+        let next = self.followers(&mut run, &work);
+        if let Some(line) = follow::announcement(&run, &work.order, &next) {
+            self.write_log(&run.id, &mut seq, [(Stream::System, line)].into_iter()).await;
+        }
+        let rows: Vec<Run> = next.iter().map(|next| next.row().clone()).collect();
+        let is_first = until_written!(self.store.finish_run(&run, &rows));
+        {
+            let mut book = self.lock();
+            book.remove(&run.id);
+            if work.seated {
+                wake(book.turns.leave(&work.active.task));
+            }
+        }
+        self.tell_end(run, &work.done).await;
+        for next in next {
+            self.set_off(next, is_first).await;
+        }
+    }
+
+    async fn tell_end(&self, run: Run, done: &watch::Sender<Option<Arc<Run>>>) {
         self.metrics.ran(&run);
         let message = format!("run {} {}", run.id, run.status.as_str());
         self.tell(&run, EventType::RunFinished, message).await;
@@ -282,82 +493,47 @@ impl<T: Target> Runner<T> {
     }
 }
 
-/// How long a log has become, in parts of equal size, so that the oldest part can go.
-struct LogLength {
-    part: usize,
-    /// The first line of each full part, oldest first.
-    firsts: VecDeque<u64>,
-    bytes: usize,
-}
-
-impl LogLength {
-    /// Full parts beside the one that grows.
-    const PARTS: usize = 8;
-
-    fn new(most: usize) -> Self {
-        Self { part: most / Self::PARTS, firsts: VecDeque::from([1]), bytes: 0 }
+impl Book {
+    fn of(&self, task: &UnitId) -> Vec<RunId> {
+        self.tasks.get(task).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
-    /// Counts lines of which `last` is the last one's number; gives back the first line that stays, if others go.
-    fn grow(&mut self, lines: &[(Stream, String)], last: u64) -> Option<u64> {
-        self.bytes += lines.iter().map(|(_, text)| text.len() + LINE_BYTES).sum::<usize>();
-        if self.bytes < self.part {
-            return None;
+    fn add(&mut self, task: &UnitId, id: &RunId) -> Arc<Active> {
+        self.count += 1;
+        let active = Arc::new(Active {
+            task: task.clone(),
+            number: self.count,
+            ending: CancellationToken::new(),
+            process: OnceLock::new(),
+            why: Mutex::new(None),
+            lines: watch::Sender::new(0),
+        });
+        self.runs.insert(id.clone(), Arc::clone(&active));
+        self.tasks.entry(task.clone()).or_default().insert(self.count, id.clone());
+        active
+    }
+
+    fn remove(&mut self, id: &RunId) {
+        let Some(active) = self.runs.remove(id) else { return };
+        if let Some(runs) = self.tasks.get_mut(&active.task) {
+            runs.remove(&active.number);
+            if runs.is_empty() {
+                self.tasks.remove(&active.task);
+            }
         }
-        self.bytes = 0;
-        self.firsts.push_back(last + 1);
-        if self.firsts.len() <= Self::PARTS {
-            return None;
-        }
-        self.firsts.pop_front();
-        self.firsts.front().copied()
     }
 }
 
-fn new_run(id: &RunId, version: &Version, trigger: &str, now: Timestamp) -> Run {
-    Run {
-        id: id.clone(),
-        task: version.unit.clone(),
-        hash: version.hash,
-        revision: version.revision.clone(),
-        trigger: trigger.to_owned(),
-        status: RunStatus::Running,
-        exit_code: None,
-        started_at: now,
-        ended_at: None,
-        output: None,
-        response: None,
-        error: String::new(),
-        process: None,
+/// Lets these begin. One that gave up meanwhile gives its seat back by itself.
+fn wake(begin: Vec<oneshot::Sender<()>>) {
+    for call in begin {
+        let _ = call.send(());
     }
 }
 
-/// The run's last state from how its process ended and why it was stopped.
-fn ended(run: Run, exit: Exit, why: Option<StopReason>) -> Run {
-    let status = match why {
-        Some(StopReason::Closing) if exit.stopped => RunStatus::Interrupted,
-        _ if exit.stopped => RunStatus::Cancelled,
-        _ if exit.timed_out => RunStatus::TimedOut,
-        _ if exit.code == Some(0) && exit.error.is_none() => RunStatus::Succeeded,
-        _ => RunStatus::Failed,
-    };
-    let error = match status {
-        RunStatus::Succeeded | RunStatus::Running => String::new(),
-        RunStatus::Interrupted => "kindling ended while it ran".into(),
-        RunStatus::Cancelled if why == Some(StopReason::Replaced) => "a newer version took its place".into(),
-        RunStatus::Cancelled => "it was cancelled".into(),
-        RunStatus::TimedOut => "its time was over".into(),
-        RunStatus::Failed => exit.error.unwrap_or_else(|| how_it_ended(exit.code, exit.signal)),
-    };
-    Run { status, error, exit_code: exit.code, output: exit.output, response: exit.response, ..run }
-}
-
-fn how_it_ended(code: Option<i32>, signal: Option<i32>) -> String {
-    match (code, signal) {
-        (Some(code), _) => format!("it ended with exit code {code}"),
-        (None, Some(signal)) => format!("it was ended by signal {signal}"),
-        (None, None) => "it ended without an exit code".into(),
-    }
+fn skipped(run: Run, other: &RunId) -> Run {
+    let error = format!("run {other} of the task is not over, and the task forbids another one");
+    Run { status: RunStatus::Skipped, error, ended_at: Some(run.started_at), ..run }
 }
 
 fn lost() -> Exit {
@@ -384,19 +560,4 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_without_end_keeps_its_newest_parts() {
-        let mut length = LogLength::new(8_000);
-        let lines = vec![(Stream::Stdout, "x".repeat(68)); 10];
-        let firsts: Vec<u64> = (1..=20).filter_map(|batch| length.grow(&lines, batch * 10)).collect();
-        // Each batch fills one part of 1,000 bytes; eight are kept.
-        assert_eq!(firsts[..3], [11, 21, 31]);
-        assert_eq!(firsts.last(), Some(&131), "lines 131 to 200 stay, and a part that grows");
-    }
 }

@@ -38,11 +38,11 @@ use super::units::{Unit, Units};
 use super::window::Window;
 
 /// Time between two full scans of a local tree (DESIGN 4).
-const SCAN_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const SCAN_INTERVAL: Duration = Duration::from_secs(30);
 /// A full scan follows a pass that looked only where events pointed, at most this often (DESIGN 4).
-const SCAN_AFTER_EVENT: Duration = Duration::from_secs(1);
+pub(super) const SCAN_AFTER_EVENT: Duration = Duration::from_secs(1);
 /// What a pass says that no file event woke.
-const SCAN: &str = "scan";
+pub(super) const SCAN: &str = "scan";
 /// How long an index lock of git postpones a pass before it is looked at again.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
 /// Time after which daemons are started although the first pass is not done (DESIGN 11, readyz).
@@ -82,6 +82,8 @@ pub struct SourceLoop<S, T> {
     pub(super) undecided: BTreeSet<Arc<str>>,
     /// Units that were being written when they were read; `None` for one whose key only its manifest knows.
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
+    /// The circle of each unit that is chained to itself through others.
+    pub(super) circles: HashMap<Arc<str>, Vec<UnitId>>,
     pub(super) units: Units,
     /// Units that nothing declares any more although their directory is there.
     pub(super) doubts: Doubts,
@@ -100,7 +102,7 @@ pub struct SourceLoop<S, T> {
     pub(super) failures: u32,
     pub(super) revision: Option<crate::model::source::Revision>,
     pub(super) rewritten: bool,
-    first_retry: Option<Timestamp>,
+    pub(super) first_retry: Option<Timestamp>,
     /// A pass that is wanted at a moment, and how closely it is to look.
     pub(super) soon: Option<(Instant, Look)>,
     /// The push that is waited for, and what tells whether pushes are delivered at all.
@@ -171,6 +173,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             pending: Changes::All,
             undecided: BTreeSet::new(),
             unread: BTreeSet::new(),
+            circles: HashMap::new(),
             units,
             doubts: Doubts::default(),
             strays: Vec::new(),
@@ -319,39 +322,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
     }
 
-    /// Sets when the source is looked at next.
-    fn schedule(&mut self, order: &PassOrder, failed: bool) {
-        if order.dry {
-            return;
-        }
-        let now = Instant::now();
-        if failed {
-            self.failures = self.failures.saturating_add(1);
-            let interval = if self.is_local() { SCAN_INTERVAL } else { self.poll_interval() };
-            self.next_look = now + retry_after(self.failures, interval);
-            return;
-        }
-        self.failures = 0;
-        self.next_look = match order {
-            _ if !self.is_local() => now + self.poll_interval(),
-            _ if order.look == Look::Hinted => now + SCAN_AFTER_EVENT,
-            _ => now + SCAN_INTERVAL,
-        };
-    }
-
     /// A file is another one that kept the source from being reached.
     fn mended(&mut self) {
         tracing::info!("source {}: a credential or a host key changed", self.record.spec.name);
         self.needs_person = false;
         self.next_look = Instant::now();
-    }
-
-    /// Time to the next poll, with its jitter.
-    pub(super) fn poll_interval(&self) -> Duration {
-        match &self.record.spec.origin {
-            Origin::Git(git) => git.poll_interval.mul_f64(0.9 + 0.2 * chance()),
-            Origin::Local(_) => SCAN_INTERVAL,
-        }
     }
 
     fn due(&self) -> Instant {
@@ -411,10 +386,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         } else if self.first_retry.is_some_and(|at| at <= self.core.now()) {
             self.queue.push_back((PassOrder::new(self.timer_cause(), Look::Away), None));
         }
-    }
-
-    pub(super) fn timer_cause(&self) -> Cause {
-        if self.is_local() { Cause::new(TriggerKind::File, SCAN) } else { Cause::new(TriggerKind::Poll, "") }
     }
 
     fn hinted(&mut self, Hint(path): Hint) {
@@ -532,38 +503,12 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.is_stalled_for_good() && !self.is_local() && !self.is_suspended()
     }
 
-    /// Makes a pass soon although nothing will wake it: something was being written, or could not be recorded.
-    pub(super) fn pass_after(&mut self, wait: Duration, look: Look) {
-        let at = Instant::now() + wait;
-        self.soon = Some(self.soon.map_or((at, look), |(known, other)| (known.min(at), other.max(look))));
-    }
-
     pub(super) fn is_suspended(&self) -> bool {
         self.record.suspended.is_some()
     }
 
     pub(super) fn unit_id(&self, key: &Arc<str>) -> UnitId {
         UnitId { source: self.record.spec.name.clone(), key: Arc::clone(key) }
-    }
-
-    /// When the next unit that failed is tried again.
-    fn next_retry(&self) -> Option<Instant> {
-        self.first_retry.map(|at| Instant::now() + at.since(self.core.now()))
-    }
-
-    /// Looks up the first moment at which a unit is tried again; called when that may have changed.
-    pub(super) fn update_retry(&mut self) {
-        let waiting = self.units.restless().filter(|unit| unit.busy.is_none());
-        self.first_retry = waiting.filter_map(|unit| unit.record.retry_at).min();
-    }
-
-    /// Keys of units whose wait after a failure is over.
-    pub(super) fn retries_due(&self, now: Timestamp) -> Vec<Arc<str>> {
-        if self.first_retry.is_none_or(|first| first > now) {
-            return Vec::new();
-        }
-        let due = |unit: &&Unit| unit.busy.is_none() && unit.record.retry_at.is_some_and(|at| at <= now);
-        self.units.restless().filter(due).map(|unit| Arc::clone(&unit.record.id.key)).collect()
     }
 }
 

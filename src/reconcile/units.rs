@@ -29,6 +29,7 @@ impl Unit {
             && record.desired == record.deployed
             && record.problems.is_empty()
             && record.retry_at.is_none()
+            && !record.follows_nobody()
             && status::unready(&record.conditions).is_none()
             && version.as_ref().is_some_and(|version| !version.spec.is_daemon())
     }

@@ -3,13 +3,16 @@
 //! All SQL stands here, in checked queries. Nothing is decided here and no other adapter is used: the caller brings
 //! values and times, and gets them back as they were.
 
+mod along;
 mod blobs;
 mod commit;
+mod cron;
 mod deliveries;
 mod docs;
 mod error;
 mod events;
 mod history;
+mod kv;
 mod open;
 mod prune;
 mod rows;
@@ -19,9 +22,12 @@ mod store;
 mod units;
 mod versions;
 
+pub use along::{Along, Writing};
 pub use blobs::{Blobs, Swept};
+pub use cron::CronState;
 pub use deliveries::Noted;
 pub use error::StoreError;
+pub use kv::KvSet;
 pub use rows::{
     HeldBy, HistoryQuery, Hold, Pruned, Recording, RemovedUnit, Retention, RunQuery, SourceRecord,
     SourceState, Suspension, UnitRecord, VersionSummary,

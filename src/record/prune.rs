@@ -251,8 +251,23 @@ impl Store {
                       LIMIT ?)",
                 unit
             );
+            pruned.values += chunks!(
+                self,
+                at,
+                "DELETE FROM kv WHERE rowid IN
+                     (SELECT kv.rowid FROM kv WHERE task IN (SELECT unit FROM removed_units WHERE unit = ?)
+                      LIMIT ?)",
+                unit
+            );
             pruned.runs += self.delete_runs_of(at, &unit, i64::MAX, before).await?;
             let mut conn = self.write(at).await?;
+            query!(
+                "DELETE FROM cron_state WHERE unit IN (SELECT unit FROM removed_units WHERE unit = ?)",
+                unit
+            )
+            .execute(&mut *conn)
+            .await
+            .map_err(|e| at.sql(e))?;
             let done = query!(
                 "DELETE FROM removed_units WHERE unit = ?
                    AND NOT EXISTS (SELECT 1 FROM runs WHERE task = removed_units.unit)",

@@ -5,7 +5,7 @@ use crate::model::event::Event;
 use crate::model::hash::UnitHash;
 use crate::model::history::HistoryRow;
 use crate::model::id::{RunId, SourceName, UnitId};
-use crate::model::problem::Problem;
+use crate::model::problem::{Problem, Reason};
 use crate::model::run::RunStatus;
 use crate::model::source::{Declared, Dev, Origin, Revision, Revisions, SourceSpec};
 use crate::model::step::{Action, Generation, Rule};
@@ -142,7 +142,7 @@ pub struct UnitRecord {
     pub conditions: Conditions,
     /// What keeps it from being deployed.
     pub problems: Vec<Problem>,
-    /// What in its manifest has no effect.
+    /// What in its manifest has no effect, or another one than it seems.
     pub warnings: Vec<Problem>,
     /// A hash that is not deployed again.
     pub hold: Option<Hold>,
@@ -159,6 +159,12 @@ pub struct UnitRecord {
 }
 
 impl UnitRecord {
+    /// Whether it is chained to a task that is not there.
+    #[must_use]
+    pub fn follows_nobody(&self) -> bool {
+        self.warnings.iter().any(|warning| warning.reason == Reason::UnknownTask)
+    }
+
     /// A unit of which nothing is known yet.
     #[must_use]
     pub fn new(id: UnitId, name: &str, now: Timestamp) -> Self {
@@ -379,6 +385,8 @@ pub struct Pruned {
     pub events: u64,
     /// Versions.
     pub versions: u64,
+    /// Values that tasks kept.
+    pub values: u64,
     /// Units of which nothing is left.
     pub units: u64,
 }

@@ -1,13 +1,14 @@
 //! Runs of tasks and their logs.
 
 use serde::Serialize;
-use sqlx::{query, query_as};
+use sqlx::{SqliteConnection, query, query_as};
 
 use crate::model::id::{RunId, UnitId};
 use crate::model::run::{LogLine, ProcessId, Run, RunStatus, Stream};
 use crate::model::source::Revision;
 use crate::model::time::Timestamp;
 
+use super::along::Along;
 use super::commit::piece;
 use super::docs;
 use super::error::{BoxError, StoreError};
@@ -19,8 +20,8 @@ macro_rules! runs {
     ($condition:tt $(, $value:expr)*) => {
         query_as!(
             Row,
-            "SELECT id, task, hash, revision, cause, status, exit_code, started_at, ended_at, pid, pid_started,
-                    boot, error, output, response
+            "SELECT id, task, hash, revision, cause, cause_detail, attempt, first, retried_by, status, exit_code,
+                    started_at, ended_at, pid, pid_started, boot, error, output, response
              FROM runs WHERE " + $condition + " ORDER BY number DESC LIMIT ?"
             $(, $value)*
         )
@@ -36,39 +37,36 @@ impl Store {
     /// # Errors
     /// It could not be written, or a run with this id is recorded already.
     pub async fn insert_run(&self, run: &Run) -> Result<(), StoreError> {
+        self.insert_run_along(run, &()).await
+    }
+
+    /// Records a run that is about to begin, and what belongs to its beginning, in one transaction.
+    ///
+    /// # Errors
+    /// As [`Store::insert_run`]; then nothing of it is recorded.
+    pub async fn insert_run_along(&self, run: &Run, along: &dyn Along) -> Result<(), StoreError> {
         let what = format!("record the run {}", run.id);
         let at = self.at(&what);
-        let (id, task, hash) = (run.id.as_str(), run.task.to_string(), run.hash.to_string());
-        let (revision, status) = (run.revision.as_ref().map(Revision::as_str), run.status.as_str());
-        let ended_at = run.ended_at.map(|at| at.0);
-        let process = run.process.as_ref();
-        let (pid, boot) = (process.map(|p| p.pid), process.map(|p| p.boot.as_str()));
-        let pid_started = process.map(|p| docs::integer(p.started));
+        let mut tx = self.begin(at).await?;
+        insert(&mut tx, run).await.map_err(|e| at.sql(e))?;
+        along.write(&mut tx).await.map_err(|e| at.sql(e))?;
+        tx.commit().await
+    }
+
+    /// Records that a queued run begins now. Gives back `false`, and changes nothing, if it does not wait.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn begin_run(&self, run: &RunId) -> Result<bool, StoreError> {
+        let what = format!("record the beginning of the run {run}");
+        let at = self.at(&what);
+        let id = run.as_str();
         let mut conn = self.write(at).await?;
-        query!(
-            "INSERT INTO runs (id, task, hash, revision, cause, status, exit_code, started_at, ended_at, pid,
-                 pid_started, boot, error, output, response)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            id,
-            task,
-            hash,
-            revision,
-            run.trigger,
-            status,
-            run.exit_code,
-            run.started_at.0,
-            ended_at,
-            pid,
-            pid_started,
-            boot,
-            run.error,
-            run.output,
-            run.response
-        )
-        .execute(&mut *conn)
-        .await
-        .map_err(|e| at.sql(e))?;
-        Ok(())
+        let done = query!("UPDATE runs SET status = 'running' WHERE id = ? AND status = 'queued'", id)
+            .execute(&mut *conn)
+            .await
+            .map_err(|e| at.sql(e))?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// Records the process of a run. Gives back `false`, and changes nothing, if the run is over or not recorded.
@@ -93,31 +91,42 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Records how a run ended: its status, which must be final, exit code, end, output, response and error. Gives
-    /// back `false`, and changes nothing, if the run is over already or not recorded.
+    /// Records how a run ended: its status, which must be final, exit code, end, output, response, error and next
+    /// attempt; and in the same transaction the runs that follow from it. Gives back `false`, and changes nothing, if
+    /// the run is over already or not recorded: so whatever repeats this, nothing follows twice.
     ///
     /// # Errors
     /// It could not be written.
-    pub async fn finish_run(&self, run: &Run) -> Result<bool, StoreError> {
+    pub async fn finish_run(&self, run: &Run, next: &[Run]) -> Result<bool, StoreError> {
         let what = format!("record the end of the run {}", run.id);
         let at = self.at(&what);
         let (id, status, ended_at) = (run.id.as_str(), run.status.as_str(), run.ended_at.map(|at| at.0));
-        let mut conn = self.write(at).await?;
+        let retried_by = run.retried_by.as_ref().map(RunId::as_str);
+        let mut tx = self.begin(at).await?;
         let done = query!(
-            "UPDATE runs SET status = ?, exit_code = ?, ended_at = ?, output = ?, response = ?, error = ?
-             WHERE id = ? AND status = 'running'",
+            "UPDATE runs SET status = ?, exit_code = ?, ended_at = ?, output = ?, response = ?, error = ?,
+                 retried_by = ?
+             WHERE id = ? AND status IN ('queued', 'running')",
             status,
             run.exit_code,
             ended_at,
             run.output,
             run.response,
             run.error,
+            retried_by,
             id
         )
-        .execute(&mut *conn)
+        .execute(&mut *tx)
         .await
         .map_err(|e| at.sql(e))?;
-        Ok(done.rows_affected() > 0)
+        let is_done = done.rows_affected() > 0;
+        if is_done {
+            for next in next {
+                insert(&mut tx, next).await.map_err(|e| at.sql(e))?;
+            }
+        }
+        tx.commit().await?;
+        Ok(is_done)
     }
 
     /// One run.
@@ -195,7 +204,7 @@ impl Store {
     pub async fn unfinished_runs(&self) -> Result<Vec<Run>, StoreError> {
         let at = self.at("read the runs that are not over");
         let mut conn = self.read(at).await?;
-        let rows = runs!("status = 'running'", i64::MAX).fetch_all(&mut *conn).await;
+        let rows = runs!("ended_at IS NULL", i64::MAX).fetch_all(&mut *conn).await;
         self.read_runs(rows.map_err(|e| at.sql(e))?)
     }
 
@@ -303,12 +312,54 @@ impl TryFrom<LineRow> for LogLine {
     }
 }
 
+async fn insert(conn: &mut SqliteConnection, run: &Run) -> Result<(), sqlx::Error> {
+    let (id, task, hash) = (run.id.as_str(), run.task.to_string(), run.hash.to_string());
+    let (revision, status) = (run.revision.as_ref().map(Revision::as_str), run.status.as_str());
+    let (first, retried_by) =
+        (run.first.as_ref().map(RunId::as_str), run.retried_by.as_ref().map(RunId::as_str));
+    let ended_at = run.ended_at.map(|at| at.0);
+    let process = run.process.as_ref();
+    let (pid, boot) = (process.map(|p| p.pid), process.map(|p| p.boot.as_str()));
+    let pid_started = process.map(|p| docs::integer(p.started));
+    query!(
+        "INSERT INTO runs (id, task, hash, revision, cause, cause_detail, attempt, first, retried_by, status,
+             exit_code, started_at, ended_at, pid, pid_started, boot, error, output, response)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        id,
+        task,
+        hash,
+        revision,
+        run.trigger,
+        run.detail,
+        run.attempt,
+        first,
+        retried_by,
+        status,
+        run.exit_code,
+        run.started_at.0,
+        ended_at,
+        pid,
+        pid_started,
+        boot,
+        run.error,
+        run.output,
+        run.response
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
 struct Row {
     id: String,
     task: String,
     hash: String,
     revision: Option<String>,
     cause: String,
+    cause_detail: String,
+    attempt: i64,
+    first: Option<String>,
+    retried_by: Option<String>,
     status: String,
     exit_code: Option<i64>,
     started_at: i64,
@@ -337,6 +388,10 @@ impl TryFrom<Row> for Run {
             hash: row.hash.parse()?,
             revision: row.revision.as_deref().map(Revision::new),
             trigger: row.cause,
+            detail: row.cause_detail,
+            attempt: u32::try_from(row.attempt)?,
+            first: row.first.as_deref().map(RunId::recorded),
+            retried_by: row.retried_by.as_deref().map(RunId::recorded),
             status: docs::known("status of a run", &row.status, RunStatus::parse)?,
             exit_code: row.exit_code.map(i32::try_from).transpose()?,
             started_at: Timestamp(row.started_at),

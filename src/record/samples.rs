@@ -147,6 +147,8 @@ pub(super) fn spec() -> TaskSpec {
         params: BTreeMap::from([("n".into(), param)]),
         env: BTreeMap::from([("A".into(), AWKWARD.into())]),
         timeout: Some(Duration::from_secs(3)),
+        retries: crate::model::spec::Retries::default(),
+        concurrency: crate::model::spec::Concurrency::of(&Trigger::Manual),
         exclude: vec!["*.tmp".into()],
         permissions: crate::model::spec::Permissions::default(),
     }
@@ -218,7 +220,11 @@ pub(super) fn run(number: u32, n: u32) -> Run {
         task: id(n),
         hash: hash(n, 1),
         revision: Some(commit_id(1)),
-        trigger: "manual".into(),
+        trigger: "chain".into(),
+        detail: AWKWARD.into(),
+        attempt: u32::MAX,
+        first: Some(run_id(1_000_000)),
+        retried_by: None,
         status: RunStatus::Running,
         exit_code: None,
         started_at: Timestamp(i64::from(number)),
@@ -234,6 +240,7 @@ pub(super) fn run(number: u32, n: u32) -> Run {
 pub(super) fn over(run: &Run, at: i64) -> Run {
     Run {
         status: RunStatus::Failed,
+        retried_by: Some(run_id(1_000_001)),
         exit_code: Some(-3),
         ended_at: Some(Timestamp(at)),
         output: Some(format!("{{\"a\": {AWKWARD:?}}}")),

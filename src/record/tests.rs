@@ -203,12 +203,12 @@ async fn a_run_is_recorded_once_and_ends_once() {
     assert_eq!(store.unfinished_runs().await.unwrap()[0].process, Some(process()));
 
     let ended = over(&Run { process: Some(process()), ..begun.clone() }, 99);
-    assert!(store.finish_run(&ended).await.unwrap());
+    assert!(store.finish_run(&ended, &[]).await.unwrap());
     assert_eq!(store.run(&begun.id).await.unwrap(), Some(ended.clone()));
     let again = Run { status: RunStatus::Interrupted, error: "lost".into(), ..ended.clone() };
-    assert!(!store.finish_run(&again).await.unwrap());
+    assert!(!store.finish_run(&again, &[]).await.unwrap());
     assert!(!store.set_process(&begun.id, &process()).await.unwrap());
-    assert!(!store.finish_run(&over(&run(2, 1), 1)).await.unwrap());
+    assert!(!store.finish_run(&over(&run(2, 1), 1), &[]).await.unwrap());
     assert_eq!(store.run(&begun.id).await.unwrap(), Some(ended.clone()));
     assert!(store.unfinished_runs().await.unwrap().is_empty());
 
@@ -225,7 +225,7 @@ async fn runs_come_back_in_pages() {
         let run = run(number, number % 2);
         store.insert_run(&run).await.unwrap();
         if number % 3 == 0 {
-            store.finish_run(&over(&run, 50)).await.unwrap();
+            store.finish_run(&over(&run, 50), &[]).await.unwrap();
         }
     }
     let (task, status) = (Some(id(1)), Some(RunStatus::Failed));
@@ -471,13 +471,17 @@ async fn every_call_can_be_spawned() {
         store.events_since(Timestamp(0), 1),
         store.put_events(&[]),
     ));
-    sent((store.insert_run(&run), store.set_process(&run.id, &process()), store.finish_run(&run)));
+    sent((store.insert_run(&run), store.set_process(&run.id, &process()), store.finish_run(&run, &[])));
     sent((
         store.run(&run.id),
         store.runs(RunQuery::default()),
         store.runs_by_prefix(""),
         store.unfinished_runs(),
     ));
+    let key = crate::model::kv::KvKey::new("k").unwrap();
+    let limits = crate::model::kv::KvLimits::default();
+    sent((store.kv_get(&run.task, &key), store.kv_set(&run.task, &key, "1", &limits, Timestamp(0))));
+    sent((store.kv_delete(&run.task, &key), store.kv_list(&run.task, ""), store.begin_run(&run.id)));
     sent((store.append_log(&run.id, &[]), store.log(&run.id, 0, 1)));
     sent((store.prune(&Retention::default(), Timestamp(0)), Store::open(std::path::Path::new("x"))));
 }

@@ -66,16 +66,18 @@ fn another_kind_of_file() {
 #[test]
 fn a_mistyped_field_and_what_it_leaves_out() {
     insta::assert_snapshot!(manifest("apiVersion: kindling/v1\nkind: Task\nnmae: digest\nruntime: pyton\ntriggers: {manual: true}\n"), @r#"
-    3:1 unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
+    3:1 unknown field `nmae`; did you mean `name`?
     4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js
-    5:1 unknown field `triggers`; did you mean `trigger`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
+    5:1 unknown field `triggers`; did you mean `trigger`?
     "#);
 }
 
 #[test]
 fn what_starts_it() {
     insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: manual\n")), @"5:10 `trigger` must be a map, such as `{manual: true}` or `{daemon: true}`, not text");
-    insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {cron: '0 9 * * 1'}\n")), @"5:11 `trigger`: unknown field `cron`; known: manual, daemon, restart");
+    insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {cron: '0 9 * * monday'}\n")), @"5:17 `trigger.cron` is no cron expression: its day of week has an unknown name `monday`; did you mean `mon`?");
+    insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {crom: '0 9 * * 1'}\n")), @"5:11 `trigger`: unknown field `crom`; did you mean `cron`? known: manual, daemon, cron, chain, restart, timezone, catchUp");
+    insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {chain: {from: build, on: ok}}\n")), @"5:36 unknown end of a run; known: success, failure, always");
     insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {daemon: true, restart: sometimes}\ntimeout: 5m\n")), @"5:34 unknown restart policy; known: always, on-failure, never");
 }
 
@@ -103,7 +105,7 @@ fn what_it_is_given() {
 fn what_no_manifest_should_try() {
     insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\ndescription: &a [*a]\n")), @"6:18 this alias stands inside what it stands for");
     insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\ndescription: !!python/object/apply:os.system [id]\n")), @"6:46 this tag is not supported");
-    insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\n\"\\e[2J\\n\": 1\n")), @r#"6:1 unknown field `\u{1b}[2J\n`; known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions"#);
+    insta::assert_snapshot!(manifest(&task("runtime: node\ntrigger: {manual: true}\n\"\\e[2J\\n\": 1\n")), @r#"6:1 unknown field `\u{1b}[2J\n`; known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, retries, concurrency, exclude, permissions"#);
     insta::assert_snapshot!(manifest(&task(&format!("runtime: node\ntrigger: {{manual: true}}\ndescription: {}{}\n", "[".repeat(40), "]".repeat(40)))), @"6:45 more than 32 lists and maps inside one another");
 }
 

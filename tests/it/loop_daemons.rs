@@ -140,6 +140,20 @@ async fn it_is_started_again_with_growing_waits_and_a_crash_loop_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_loop_is_over_when_it_ran_for_a_while_and_not_at_its_next_start() {
+    let (_files, world) = with_daemon().await;
+    for starts in 1..6 {
+        world.target.end(&unit("d"), 3);
+        world.until("it runs again", |world| world.target.started().len() > starts).await;
+        world.until("it is alive", |world| world.target.alive(&unit("d")).len() == 1).await;
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(world.condition("d", Healthy).starts_with("False CrashLoop: it ended 5 times in a row"));
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    world.until("it is well", |world| world.condition("d", Healthy).starts_with("True Running")).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn its_policy_says_when_it_stays_ended() {
     let files = FakeFiles::default();
     files.put("d/task.yaml", &manifest("d", "daemon: true, restart: on-failure")).put("d/task.sh", "");

@@ -7,6 +7,7 @@ use kindling::model::event::EventType;
 use kindling::model::problem::Reason;
 use kindling::model::run::RunStatus;
 use kindling::reconcile::handle::Reconcile;
+use kindling::reconcile::runs::Order;
 use kindling::record::{HistoryQuery, Recording};
 
 use crate::world::{FakeFiles, World, all, manifest, unit};
@@ -52,7 +53,8 @@ async fn a_version_that_is_live_gets_no_variable_that_was_taken_away() {
     world.service.core().trust.reserve(["ALLOWED".to_owned()].into());
     let version = world.live("a").unwrap();
     let runner = &world.service.core().runner;
-    let mut run = runner.start(version, BTreeMap::new(), "null".into(), "test").await.unwrap();
+    let order = Order::new(version, BTreeMap::new(), "manual");
+    let mut run = runner.start(order, &()).await.unwrap();
     let run = run.end().await.unwrap();
     assert_eq!(run.status, RunStatus::Failed);
     assert!(run.error.starts_with("NotAllowed: it asks for `ALLOWED`"), "{}", run.error);

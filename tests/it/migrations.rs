@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kindling::model::id::UnitId;
 use kindling::model::time::Timestamp;
 use kindling::record::{HistoryQuery, RunQuery, Store};
 use sqlx::migrate::Migrator;
@@ -85,6 +86,11 @@ async fn read_all(store: &Store, before: &[(String, i64)]) {
         lines += store.log(&run.id, 0, 1000).await.unwrap().len();
     }
     assert_eq!(lines, count("logs"));
+    let mut values = 0;
+    for task in ["team/jobs/digest", "team/jobs/gone"] {
+        values += store.kv_list(&UnitId::parse(task).unwrap(), "").await.unwrap().len();
+    }
+    assert_eq!(values, count("kv"));
     let mut versions = 0;
     for unit in &units {
         for version in store.versions(&unit.id).await.unwrap() {

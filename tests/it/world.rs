@@ -1,6 +1,7 @@
 //! A service in memory: a source and a target that the test plays, a real store, time that runs fast.
 
 mod target;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -15,16 +16,18 @@ use kindling::model::path::RelPath;
 use kindling::model::source::{
     Allow, Declared, GitOrigin, GitRef, LocalOrigin, Origin, Revision, Rewrite, SourceSpec,
 };
+use kindling::model::time::Timestamp;
 use kindling::model::tree::{Changes, Content, Node, NodeKind, Stamp, Tree};
 use kindling::model::unit::Version;
 use kindling::observe::{Ask, Hint, Observation, ObserveError, ReadRefusal, Reading, Sink, Source, Want};
 use kindling::plan::hash;
 use kindling::reconcile::board::Board;
-use kindling::reconcile::core::Core;
+use kindling::reconcile::core::{Core, Live};
 use kindling::reconcile::daemons::{Daemons, Health};
 use kindling::reconcile::events::Events;
 use kindling::reconcile::handle::{Handle, Subject};
-use kindling::reconcile::runs::Runner;
+use kindling::reconcile::runs::{Runner, Tools};
+use kindling::reconcile::schedule::Schedules;
 use kindling::reconcile::trust::Trust;
 use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
 use kindling::support::clock::Clock;
@@ -32,6 +35,7 @@ use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use self::target::FakeTarget;
+use self::time::FastTime;
 
 /// Longest time that a test waits for a state, in the test's fast time.
 pub const BOUND: Duration = Duration::from_secs(120);
@@ -306,41 +310,6 @@ impl Source for FakeSource {
     }
 }
 
-/// How far the test's time goes in [`REAL_STEP`].
-const STEP: Duration = Duration::from_millis(10);
-/// The real time of a step: long enough for the store's thread to do its part.
-const REAL_STEP: Duration = Duration::from_micros(250);
-
-/// Keeps tokio's paused time going at forty times its speed, until it is dropped.
-///
-/// Paused time left alone jumps to the next timer whenever all tasks wait, be it only for the store's thread: hours
-/// would pass within one commit.
-pub struct FastTime {
-    _held: std::sync::mpsc::Sender<()>,
-}
-
-impl FastTime {
-    fn start() -> Self {
-        let (held, release) = std::sync::mpsc::channel();
-        let release = Arc::new(Mutex::new(release));
-        tokio::spawn(async move {
-            loop {
-                // A blocking task keeps paused time from jumping while the real step lasts.
-                let release = Arc::clone(&release);
-                let over = tokio::task::spawn_blocking(move || {
-                    let waited = release.lock().unwrap().recv_timeout(REAL_STEP);
-                    waited != Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-                });
-                if over.await.unwrap_or(true) {
-                    return;
-                }
-                tokio::time::advance(STEP).await;
-            }
-        });
-        Self { _held: held }
-    }
-}
-
 /// A service with one source `s`.
 pub struct World {
     pub time: FastTime,
@@ -364,12 +333,38 @@ pub fn all() -> Subject {
     Subject::Source(source())
 }
 
+/// The sources that the store has, or else one that is a directory.
+async fn recorded_sources(store: &Store) -> Vec<SourceRecord> {
+    let known = store.sources().await.unwrap();
+    if known.is_empty() {
+        let origin = Origin::Local(LocalOrigin { path: "/nowhere".into(), debounce: None });
+        let spec = SourceSpec { name: source(), origin, allow: Allow::default() };
+        let record = SourceRecord::new(spec, Declared::File);
+        store.put_source(&record).await.unwrap();
+    }
+    let mut sources = store.sources().await.unwrap();
+    for record in &mut sources {
+        // The store has none: it comes from the configuration alone.
+        let env = vec!["ALLOWED".into(), "OWN_SECRET".into()];
+        record.spec.allow = Allow { env, hosts: Vec::new() };
+    }
+    sources
+}
+
 impl World {
     /// A service over these files that has looked at nothing yet.
     pub async fn start(files: &FakeFiles) -> Self {
         let store = Store::in_memory().await.unwrap();
         let dir = Arc::new(tempfile::tempdir().unwrap());
         Self::start_with(files, FakeTarget::default(), store, dir, FastTime::start()).await
+    }
+
+    /// The same, where the time of day goes with the test's time from `now` on.
+    pub async fn start_at(files: &FakeFiles, now: Timestamp) -> Self {
+        let store = Store::in_memory().await.unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let clock = Clock::going_from(now.0);
+        Self::start_by(files, FakeTarget::default(), store, dir, FastTime::start(), clock).await
     }
 
     /// The same, where the source is a branch of a repository that is polled this often.
@@ -405,7 +400,8 @@ impl World {
         while files.0.lock().unwrap().hints.iter().any(|hints| !hints.is_closed()) {
             tokio::task::yield_now().await;
         }
-        Self::start_with(&files, FakeTarget::default(), store, dir, time).await
+        let clock = service.core().clock.clone();
+        Self::start_by(&files, FakeTarget::default(), store, dir, time, clock).await
     }
 
     async fn start_with(
@@ -415,12 +411,33 @@ impl World {
         dir: Arc<tempfile::TempDir>,
         time: FastTime,
     ) -> Self {
-        let (events, clock) = (Events::default(), Clock::default());
+        Self::start_by(files, target, store, dir, time, Clock::default()).await
+    }
+
+    async fn start_by(
+        files: &FakeFiles,
+        target: FakeTarget,
+        store: Store,
+        dir: Arc<tempfile::TempDir>,
+        time: FastTime,
+        clock: Clock,
+    ) -> Self {
+        let events = Events::default();
         let shared = Arc::new(target.clone());
         let board = Board::default();
         let trust = Trust::new(board.clone(), std::collections::BTreeSet::from(["OWN_SECRET".to_owned()]));
-        let runner =
-            Runner::new(store.clone(), Arc::clone(&shared), clock.clone(), events.clone(), trust.clone());
+        let limits = Live::from(Limits::default());
+        let registry = Registry::default();
+        let runner = Runner::new(Tools {
+            store: store.clone(),
+            target: Arc::clone(&shared),
+            clock: clock.clone(),
+            events: events.clone(),
+            trust: trust.clone(),
+            limits: limits.clone(),
+            registry: registry.clone(),
+            board: board.clone(),
+        });
         let slot: Arc<Mutex<Option<Handle<FakeTarget>>>> = Arc::default();
         let report = {
             let slot = Arc::clone(&slot);
@@ -433,15 +450,16 @@ impl World {
         let core = Arc::new(Core {
             store: store.clone(),
             blobs: Blobs::new(dir.path().join("blobs")),
-            registry: Registry::default(),
+            registry,
             target: shared,
             daemons: Daemons::new(Arc::clone(&runner), report),
             runner,
+            schedules: Schedules::default(),
             events: events.clone(),
             board,
             trust,
             clock,
-            limits: Limits::default().into(),
+            limits,
             webhooks: std::collections::BTreeSet::new().into(),
             closing: CancellationToken::new(),
         });
@@ -449,22 +467,11 @@ impl World {
         let opened = files.clone();
         let service = Handle::new(core, move |spec: &SourceSpec| FakeSource::new(&opened.of(spec)));
         *slot.lock().unwrap() = Some(service.clone());
-        let known = store.sources().await.unwrap();
-        if known.is_empty() {
-            let origin = Origin::Local(LocalOrigin { path: "/nowhere".into(), debounce: None });
-            let spec = SourceSpec { name: source(), origin, allow: Allow::default() };
-            let record = SourceRecord::new(spec, Declared::File);
-            store.put_source(&record).await.unwrap();
-        }
-        let mut sources = store.sources().await.unwrap();
-        for record in &mut sources {
-            // The store has none: it comes from the configuration alone.
-            let env = vec!["ALLOWED".into(), "OWN_SECRET".into()];
-            record.spec.allow = Allow { env, hosts: Vec::new() };
-        }
+        let sources = recorded_sources(&store).await;
         for recorded in service.recorded(sources).await.unwrap() {
             service.start_source(recorded);
         }
+        service.start_schedules();
         Self { time, files: files.clone(), target, service, events: listener, store, dir }
     }
 

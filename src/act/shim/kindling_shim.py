@@ -14,6 +14,7 @@ CHANNEL = 3
 MAX_BYTES = 16 << 20
 ONLY_AST = 0x400
 HAS_KEYWORDS = 0x08
+IS_COROUTINE = 0x80
 LOCK = _thread.RLock()
 
 
@@ -22,13 +23,16 @@ def read(count):
     while len(data) < count:
         part = os.read(CHANNEL, min(count - len(data), 1 << 20))
         if not part:
-            sys.exit("kindling: the private channel is closed")
+            raise EOFError("kindling: the private channel is closed")
         data += part
     return data
 
 
 def receive():
-    return bytes(read(int.from_bytes(read(4), "big")))
+    try:
+        return bytes(read(int.from_bytes(read(4), "big")))
+    except EOFError as error:
+        sys.exit(str(error))
 
 
 def from_json(text):
@@ -108,6 +112,88 @@ class Output:
         headers = {str(name): str(value) for name, value in dict(answer.get("headers") or {}).items()}
         whole = {"status": status, "headers": headers, "body": answer.get("body")}
         send(b"H", to_json("the response", whole))
+
+
+# What a request for a value is made under, with the process that may make one: the channel is that of one process.
+KV_LOCK = _thread.allocate_lock()
+KV_OWNER = os.getpid()
+kv_asks = None
+
+
+def ask(kind, name, key, value=b""):
+    global kv_asks
+    if not isinstance(key, str):
+        raise TypeError("kv.%s takes a text, not %s" % (name, type(key).__name__))
+    if os.getpid() != KV_OWNER:
+        raise RuntimeError("kv: only the process that kindling started can use it")
+    if kv_asks == _thread.get_ident():
+        raise RuntimeError("kv: what interrupts a call of kv cannot use it")
+    key = key.encode()
+    payload = kind + len(key).to_bytes(4, "big") + key + value
+    if len(payload) > MAX_BYTES:
+        raise ValueError("kv.%s: %d bytes are more than the %d allowed" % (name, len(payload), MAX_BYTES))
+    with KV_LOCK:
+        if kv_asks is not None:
+            raise RuntimeError("kv: a call was interrupted, so that no other one can be made")
+        kv_asks = _thread.get_ident()
+        try:
+            send(b"K", payload)
+            kind, answer = bytes(read(1)), bytes(read(int.from_bytes(read(4), "big")))
+            kv_asks = None
+        finally:
+            # Interrupted: whatever comes now may be the answer to this.
+            if kv_asks is not None:
+                kv_asks = "interrupted"
+    if kind == b"E":
+        raise RuntimeError(answer.decode())
+    return from_json(answer)
+
+
+class Kv:
+    __slots__ = ()
+
+    def get(self, key):
+        return ask(b"g", "get", key)
+
+    def set(self, key, value):
+        ask(b"s", "set", key, to_json("the value of %r" % (key,), value))
+
+    def delete(self, key):
+        return ask(b"d", "delete", key)
+
+    def list(self, prefix=""):
+        return ask(b"l", "list", prefix)
+
+
+class AsyncKv:
+    __slots__ = ()
+
+    async def get(self, key):
+        return await beside(ask, b"g", "get", key)
+
+    async def set(self, key, value):
+        await beside(ask, b"s", "set", key, to_json("the value of %r" % (key,), value))
+
+    async def delete(self, key):
+        return await beside(ask, b"d", "delete", key)
+
+    async def list(self, prefix=""):
+        return await beside(ask, b"l", "list", prefix)
+
+
+def beside(call, *args):
+    import asyncio
+
+    return asyncio.get_running_loop().run_in_executor(None, call, *args)
+
+
+def is_async(main):
+    code = getattr(main, "__code__", None)
+    if code is not None and not hasattr(main, "__wrapped__"):
+        return bool(code.co_flags & IS_COROUTINE)
+    import inspect
+
+    return inspect.iscoroutinefunction(inspect.unwrap(main))
 
 
 def binds_main(body):
@@ -190,10 +276,13 @@ def call_main(module, params, given):
     if not callable(main):
         raise TypeError("main is %s, not a function" % type(main).__name__)
     given = {"params": params, "input": given, "log": Log(), "output": Output()}
+    given["kv"] = None
     takes = arguments(main, given)
     for name in ("params", "input"):
         if name in takes:
             takes[name] = from_json(takes[name])
+    if "kv" in takes:
+        takes["kv"] = AsyncKv() if is_async(main) else Kv()
     value = main(**takes)
     if hasattr(value, "__await__"):
         value = wait_for(value)

@@ -22,6 +22,10 @@ const channel = typeof Deno === "undefined" ? descriptors() : pipes();
 function descriptors() {
   return {
     read: (data, at) => fs.readSync(3, data, at, data.length - at, null),
+    hear: (data, at) =>
+      new Promise((heard, failed) => {
+        fs.read(3, data, at, data.length - at, null, (error, got) => (error ? failed(error) : heard(got)));
+      }),
     write: (data, at) => fs.writeSync(3, data, at),
   };
 }
@@ -37,6 +41,7 @@ function pipes() {
   }
   return {
     read: (data, at) => hears.readSync(data.subarray(at)) ?? 0,
+    hear: async (data, at) => (await hears.read(data.subarray(at))) ?? 0,
     write: (data, at) => answers.writeSync(data.subarray(at)),
   };
 }
@@ -117,6 +122,51 @@ const output = Object.freeze({
   },
 });
 
+/** The request for a value that was made last: there is one at a time, and each has one answer. */
+let turn = Promise.resolve();
+
+async function ask(kind, name, key, value = "") {
+  if (typeof key !== "string") throw new TypeError(`kv.${name} takes a text, not ${key === null ? "null" : typeof key}`);
+  const text = Buffer.from(key);
+  const head = Buffer.alloc(5);
+  head.write(kind, 0, "latin1");
+  head.writeUInt32BE(text.length, 1);
+  const payload = Buffer.concat([head, text, Buffer.from(value)]);
+  if (payload.length > MAX_BYTES) {
+    throw new RangeError(`kv.${name}: ${payload.length} bytes are more than the ${MAX_BYTES} allowed`);
+  }
+  const answer = turn.then(() => exchange(payload));
+  turn = answer.catch(() => {});
+  return answer;
+}
+
+async function exchange(payload) {
+  send("K", payload);
+  const head = await hear(5);
+  const answer = (await hear(head.readUInt32BE(1))).toString("utf8");
+  if (head.toString("latin1", 0, 1) === "E") throw new Error(answer);
+  return JSON.parse(answer);
+}
+
+async function hear(count) {
+  const data = Buffer.allocUnsafe(count);
+  for (let at = 0; at < count; ) {
+    const got = await channel.hear(data, at);
+    if (got === 0) throw new Error("kindling: the private channel is closed");
+    at += got;
+  }
+  return data;
+}
+
+const kv = Object.freeze({
+  get: (key) => ask("g", "get", key),
+  set: async (key, value) => {
+    await ask("s", "set", key, toJson(`the value of ${util.inspect(key)}`, value));
+  },
+  delete: (key) => ask("d", "delete", key),
+  list: (prefix = "") => ask("l", "list", prefix),
+});
+
 function summary(error) {
   if (error instanceof Error) return `${error.name}: ${error.message}`;
   return `threw ${util.inspect(error, { breakLength: Infinity })}`;
@@ -124,6 +174,8 @@ function summary(error) {
 
 /** Ends the process when all that was printed is out: a pipe that is full takes the rest later. */
 async function leave(code) {
+  // What was asked and not waited for.
+  await turn;
   for (const stream of [process.stdout, process.stderr]) {
     if (stream.writableLength > 0) await new Promise((done) => stream.write("", done));
   }
@@ -152,7 +204,7 @@ async function callMain(main) {
     if (!settled) fail(new Error("main did not end: it waits for what nothing is left to bring about"));
   });
   try {
-    const value = await main({ params, input, log, output });
+    const value = await main({ params, input, kv, log, output });
     send("R", toJson("what main returned", value));
   } catch (error) {
     settled = true;

@@ -8,18 +8,22 @@ module KindlingShim
   CHANNEL = IO.for_fd(3, "r+b")
   MAX_BYTES = 16 << 20
   LOCK = Mutex.new
+  # What a request for a value is made under, and the process that may make one.
+  KV_LOCK = Mutex.new
+  KV_OWNER = Process.pid
 
   module_function
 
-  def receive
-    length = CHANNEL.readpartial(4)
-    length << CHANNEL.readpartial(4 - length.bytesize) while length.bytesize < 4
-    wanted = length.unpack1("N")
+  def read(count)
     data = String.new
-    data << CHANNEL.readpartial(wanted - data.bytesize) while data.bytesize < wanted
-    data.force_encoding(Encoding::UTF_8)
+    data << CHANNEL.readpartial(count - data.bytesize) while data.bytesize < count
+    data
   rescue EOFError
-    abort "kindling: the private channel is closed"
+    raise EOFError, "kindling: the private channel is closed"
+  end
+
+  def receive
+    read(read(4).unpack1("N")).force_encoding(Encoding::UTF_8)
   end
 
   def send_frame(kind, payload)
@@ -58,6 +62,47 @@ module KindlingShim
     raise ArgumentError, "#{what} has #{size} bytes as JSON, more than the #{MAX_BYTES} allowed" if size > MAX_BYTES
 
     text
+  end
+
+  def ask(kind, name, key, value = "")
+    raise TypeError, "kv.#{name} takes a text, not #{key.class}" unless key.is_a?(String) || key.is_a?(Symbol)
+    raise "kv: only the process that kindling started can use it" unless Process.pid == KV_OWNER
+    raise "kv: what interrupts a call of kv cannot use it" if KV_LOCK.owned?
+
+    text = key.to_s.encode(Encoding::UTF_8).b
+    payload = kind.b + [text.bytesize].pack("N") + text + value.b
+    if payload.bytesize > MAX_BYTES
+      raise ArgumentError, "kv.#{name}: #{payload.bytesize} bytes are more than the #{MAX_BYTES} allowed"
+    end
+
+    kind, answer = KV_LOCK.synchronize { exchange(payload) }
+    raise answer if kind == "E"
+
+    from_json(answer)
+  end
+
+  def exchange(payload)
+    raise "kv: a call was interrupted, so that no other one can be made" if @broken
+
+    @broken = true
+    send_frame("K", payload)
+    answer = [read(1), receive]
+    @broken = false
+    answer
+  end
+
+  # What the task keeps between its runs.
+  class Kv
+    def get(key) = KindlingShim.ask("g", "get", key)
+
+    def set(key, value)
+      KindlingShim.ask("s", "set", key, KindlingShim.to_json("the value of #{key.inspect}", value))
+      nil
+    end
+
+    def delete(key) = KindlingShim.ask("d", "delete", key)
+
+    def list(prefix = "") = KindlingShim.ask("l", "list", prefix)
   end
 
   # The log that `main` is given.
@@ -112,7 +157,7 @@ module KindlingShim
   def call_main(entry, params, input)
     load entry
     main = TOPLEVEL_BINDING.receiver.method(:main)
-    takes = arguments(main, { params: params, input: input, log: Log.new, output: Output.new })
+    takes = arguments(main, { params: params, input: input, kv: Kv.new, log: Log.new, output: Output.new })
     %i[params input].each { |name| takes[name] = from_json(takes[name]) if takes.key?(name) }
     send_frame("R", to_json("what main returned", main.call(**takes)))
   end

@@ -53,6 +53,8 @@ pub(crate) fn version(unit: &str, hash: u8) -> Version {
         params: BTreeMap::new(),
         env: BTreeMap::new(),
         timeout: None,
+        retries: crate::model::spec::Retries::default(),
+        concurrency: crate::model::spec::Concurrency::of(&Trigger::Manual),
         exclude: Vec::new(),
         permissions: crate::model::spec::Permissions::default(),
     };

@@ -136,11 +136,11 @@ fn the_merged_task_is_checked_again_and_each_problem_knows_its_file() {
         (Kind::Overrides, "{trigger: {manual: true},\n\n entries: {}}"),
     ];
     insta::assert_snapshot!(resolve(&format!("{MANUAL}nmae: x\n"), &layers).unwrap_err(), @"
-    task.yaml:6:1: unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
+    task.yaml:6:1: unknown field `nmae`; did you mean `name`?
     s0/taskset.yaml:1:11: `timeout` must be a length of time such as `500ms`, `30s`, `1m30s` or `2h`, a year at most, or `none`
     s1/taskset.yaml:2:3: `env`: `KINDLING_X` is reserved: variables in KINDLING_ are kindling's own
     s1/taskset.yaml:3:21: unknown parameter type; known: string, number, boolean
-    s2/taskset.yaml:3:2: unknown field `entries`; known: apiVersion, kind, name, description, runtime, command, entry, trigger, params, env, timeout, exclude, permissions
+    s2/taskset.yaml:3:2: unknown field `entries`; did you mean `retries`?
     ");
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Manifested {
     pub spec: TaskSpec,
     /// Where a script that is missing is to be reported.
     script_at: (Option<RelPath>, Position),
+    /// Where what it is chained to is named.
+    chain_at: Option<(RelPath, Position)>,
     warnings: Vec<Problem>,
     /// Whether it has no directory of its own.
     pub is_inline: bool,
@@ -226,15 +228,20 @@ impl<'a> Work<'a> {
         let located =
             |problems: Vec<Problem>| problems.into_iter().map(|problem| parts.locate(problem)).collect();
         let read = manifest::read_node(&document).map_err(|problems| Stop::Broken(located(problems)))?;
-        let TaskRead { spec, script_at, mut warnings } = read;
+        let TaskRead { spec, script_at, chain_at, mut warnings } = read;
         warnings.extend(of_sets);
         let (place, at) = parts.place(script_at);
+        let chain_at = chain_at.map(|at| {
+            let (place, at) = parts.place(at);
+            (place.unwrap_or(file).clone(), at)
+        });
         Ok(Manifested {
             key: Arc::from(key),
             dir: dir.clone(),
             manifest: file.clone(),
             spec,
             script_at: (place.cloned(), at),
+            chain_at,
             warnings: located(warnings),
             is_inline,
         })
@@ -255,6 +262,7 @@ impl<'a> Work<'a> {
             files: files.into(),
             hash,
             warnings,
+            chain_at: unit.chain_at.clone(),
             stamps: stamps.into_boxed_slice(),
         })
     }

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use self::permissions::permissions;
 use super::permissions::CONFINING;
-use super::{Errors, TaskRead, name, warning, word};
+use super::trigger::{chain, chain_place, refuse_required, schedule};
+use super::{Errors, TaskRead, name, surprise, warning, word};
 use crate::config::duration::LONGEST;
 use crate::config::node::{Field, Fields, Value};
 use crate::config::words::{quoted, unknown};
 use crate::config::yaml::YamlError;
-use crate::model::spec::{DEFAULT_TIMEOUT, Permissions, RestartPolicy, Runtime, TaskSpec, Trigger};
+use crate::model::problem::Problem;
+use crate::model::spec::{
+    Concurrency, DEFAULT_TIMEOUT, Permissions, RestartPolicy, Retries, Runtime, TaskSpec, Trigger,
+};
 
 mod params;
 mod permissions;
@@ -32,13 +36,18 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "auto_fix",
 ];
 
+/// Kinds of triggers.
+const KINDS: [&str; 4] = ["manual", "daemon", "cron", "chain"];
+
 /// Kinds of triggers that kindling does not have yet.
-const LATER: [&str; 3] = ["cron", "webhook", "chain"];
+const LATER: [&str; 1] = ["webhook"];
 
 /// What a reader of the parts of a task collects.
 struct Lenient<'e> {
     errors: &'e mut Errors,
     warnings: Vec<YamlError>,
+    /// What surprises in a schedule.
+    lints: Vec<YamlError>,
     /// Whether a value names a place, such as `${TASK_DIR}`.
     names_places: bool,
 }
@@ -71,36 +80,42 @@ impl Lenient<'_> {
 /// Reads the task; apiVersion and kind were looked at.
 pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead> {
     let fields = document.map(errors)?;
-    let mut read = Lenient { errors, warnings: Vec::new(), names_places: false };
+    let mut read = Lenient { errors, warnings: Vec::new(), lints: Vec::new(), names_places: false };
     read.only(&fields, &FIELDS, &WITHOUT_EFFECT);
     let name = fields.required("name", read.errors).and_then(|field| name(&field, read.errors));
     let description = fields.get("description").and_then(|field| field.text(read.errors)).unwrap_or_default();
     let runtime = runtime(&fields, read.errors);
     let trigger = fields.required("trigger", read.errors).and_then(|field| trigger(&field, &mut read));
-    let timeout = timeout(&fields, trigger, &mut read);
+    let timeout = timeout(&fields, trigger.as_ref(), &mut read);
     let params = fields.get("params").map(|field| params::params(&field, &mut read)).unwrap_or_default();
-    if let Some(field) = fields.get("params")
-        && matches!(trigger, Some(Trigger::Daemon(_)))
+    if let (Some(field), Some(trigger)) = (fields.get("params"), &trigger)
+        && trigger.is_automatic()
         && params.values().any(|param| param.required)
     {
-        read.errors.push(field.error("of a daemon cannot be required: nobody gives them; use `default`"));
+        refuse_required(&field, trigger, read.errors);
     }
     let asked = permissions(fields.get("permissions").as_ref(), runtime.as_ref(), &mut read);
     let script_at = fields.get("runtime").map_or(fields.at, |field| field.node.at);
+    let trigger = trigger?;
     let spec = TaskSpec {
         name: name?,
         description: description.into(),
         runtime: runtime?,
         entry: None,
-        trigger: trigger?,
+        concurrency: Concurrency::of(&trigger),
+        trigger,
         params,
         env: asked.env,
         timeout,
+        retries: Retries::default(),
         exclude: Vec::new(),
         permissions: Permissions { places: read.names_places, ..asked.permissions },
     };
-    read.warnings.sort_by_key(|error| error.at);
-    Some(TaskRead { spec, script_at, warnings: read.warnings.into_iter().map(warning).collect() })
+    let ignored = read.warnings.into_iter().map(warning);
+    let mut warnings: Vec<Problem> = ignored.chain(read.lints.into_iter().map(surprise)).collect();
+    warnings.sort_by_key(|warning| warning.at);
+    let chain_at = chain_place(&fields);
+    Some(TaskRead { spec, script_at, chain_at, warnings })
 }
 
 fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
@@ -147,18 +162,35 @@ fn trigger(field: &Field<'_>, read: &mut Lenient<'_>) -> Option<Trigger> {
     {
         read.warnings.push(fields.error(field.key_at, &format!("`{name}` has no effect without `webhook`")));
     }
-    let mut on = |name: &str| fields.get(name).and_then(|field| field.boolean(read.errors)).unwrap_or(false);
-    let (manual, daemon) = (on("manual"), on("daemon"));
-    match (manual, daemon) {
-        (true, false) => Some(Trigger::Manual),
-        (false, true) => restart(&fields, read.errors).map(Trigger::Daemon),
-        (true, true) => {
-            read.errors.push(fields.error(fields.at, "a trigger is `manual` or `daemon`, not both"));
+    let mut named = Vec::new();
+    for (kind, field) in KINDS.iter().filter_map(|kind| Some((*kind, fields.get(kind)?))) {
+        let is_switch = matches!(kind, "manual" | "daemon");
+        if !is_switch && field.node.text() != Some("")
+            || is_switch && field.boolean(read.errors) == Some(true)
+        {
+            named.push((kind, field));
+        }
+    }
+    match named.as_slice() {
+        [("manual", _)] => Some(Trigger::Manual),
+        [("daemon", _)] => restart(&fields, read.errors).map(Trigger::Daemon),
+        [("cron", field)] => {
+            // dicode has no options here; what it does not know was warned of.
+            schedule(field, None, read.errors, &mut read.lints).map(Trigger::Cron)
+        }
+        [(_, field)] => {
+            let fields = field.map(read.errors)?;
+            read.only(&fields, &["from", "on"], &[]);
+            chain(&fields, read.errors).map(Trigger::Chain)
+        }
+        [(one, _), (other, _), ..] => {
+            let message = format!("a trigger is `{one}` or `{other}`, not both");
+            read.errors.push(fields.error(fields.at, &message));
             None
         }
-        (false, false) if read.errors.len() > before => None,
-        (false, false) => {
-            let message = "one of `manual: true` and `daemon: true` is missing";
+        [] if read.errors.len() > before => None,
+        [] => {
+            let message = "the kind is missing: `manual: true`, `daemon: true`, `cron: \"0 6 * * *\"` or `chain: {from: TASK}`";
             read.errors.push(fields.error(fields.at, message));
             None
         }
@@ -172,7 +204,7 @@ fn restart(fields: &Fields<'_>, errors: &mut Errors) -> Option<RestartPolicy> {
 }
 
 /// The time limit: a Go duration; 0 is none.
-fn timeout(fields: &Fields<'_>, trigger: Option<Trigger>, read: &mut Lenient<'_>) -> Option<Duration> {
+fn timeout(fields: &Fields<'_>, trigger: Option<&Trigger>, read: &mut Lenient<'_>) -> Option<Duration> {
     let is_daemon = matches!(trigger, Some(Trigger::Daemon(_)));
     let default = (!is_daemon).then_some(DEFAULT_TIMEOUT);
     let Some(field) = fields.get("timeout") else { return default };

@@ -7,14 +7,16 @@ use ignore::gitignore::GitignoreBuilder;
 
 use super::params::params;
 use super::permissions::permissions;
-use super::{Errors, RESERVED_PREFIX, TaskRead, bad_name, is_name, name, without_nul, word};
+use super::trigger::{chain, chain_place, concurrency, refuse_required, retries, schedule};
+use super::{Errors, RESERVED_PREFIX, TaskRead, bad_name, is_name, name, surprise, without_nul, word};
 use crate::config::duration::{DURATION, duration};
 use crate::config::node::{Field, Fields, Value};
 use crate::config::words::quoted;
+use crate::config::yaml::YamlError;
 use crate::model::path::RelPath;
-use crate::model::spec::{DEFAULT_TIMEOUT, RestartPolicy, Runtime, TaskSpec, Trigger};
+use crate::model::spec::{Concurrency, DEFAULT_TIMEOUT, RestartPolicy, Retries, Runtime, TaskSpec, Trigger};
 
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 15] = [
     "apiVersion",
     "kind",
     "name",
@@ -26,6 +28,8 @@ const FIELDS: [&str; 13] = [
     "params",
     "env",
     "timeout",
+    "retries",
+    "concurrency",
     "exclude",
     "permissions",
 ];
@@ -38,22 +42,25 @@ const MAX_EXCLUDE_BYTES: usize = 256;
 /// Reads the task; apiVersion and kind were looked at.
 pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead> {
     let fields = document.fields(&FIELDS, errors)?;
+    let mut lints = Vec::new();
     let name = fields.required("name", errors).and_then(|field| name(&field, errors));
     let description = fields.get("description").and_then(|field| field.text(errors));
     let runtime = runtime(&fields, errors);
     let entry = fields.get("entry").and_then(|field| entry(&field, &fields, errors));
-    let trigger = fields.required("trigger", errors).and_then(|field| trigger(&field, errors));
-    let timeout = timeout(&fields, trigger, errors);
+    let trigger = fields.required("trigger", errors).and_then(|field| trigger(&field, errors, &mut lints));
+    let timeout = timeout(&fields, trigger.as_ref(), errors);
+    let (retries, concurrency) =
+        (attempts(&fields, trigger.as_ref(), errors), bounds(&fields, trigger.as_ref(), errors));
     let params = fields.get("params").and_then(|field| params(&field, errors));
     let env = fields.get("env").and_then(|field| env(&field, errors)).unwrap_or_default();
     let permissions =
         fields.get("permissions").and_then(|field| permissions(&field, runtime.as_ref(), &env, errors));
     let exclude = fields.get("exclude").and_then(|field| exclude(&field, errors));
-    if let Some(field) = fields.get("params")
-        && matches!(trigger, Some(Trigger::Daemon(_)))
+    if let (Some(field), Some(trigger)) = (fields.get("params"), &trigger)
+        && trigger.is_automatic()
         && params.as_ref().is_some_and(|params| params.values().any(|param| param.required))
     {
-        errors.push(field.error("of a daemon cannot be required: nobody gives them; use `default`"));
+        refuse_required(&field, trigger, errors);
     }
     let script_at =
         fields.get("entry").or_else(|| fields.get("runtime")).map_or(fields.at, |field| field.node.at);
@@ -66,10 +73,13 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
         params: params.unwrap_or_default(),
         env,
         timeout,
+        retries: retries.unwrap_or_default(),
+        concurrency: concurrency?,
         exclude: exclude.unwrap_or_default(),
         permissions: permissions.unwrap_or_default(),
     };
-    Some(TaskRead { spec, script_at, warnings: Vec::new() })
+    let chain_at = chain_place(&fields);
+    Some(TaskRead { spec, script_at, chain_at, warnings: lints.into_iter().map(surprise).collect() })
 }
 
 fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
@@ -121,41 +131,82 @@ fn entry(field: &Field<'_>, fields: &Fields<'_>, errors: &mut Errors) -> Option<
     None
 }
 
-fn trigger(field: &Field<'_>, errors: &mut Errors) -> Option<Trigger> {
+/// Kinds of triggers.
+const KINDS: [&str; 4] = ["manual", "daemon", "cron", "chain"];
+
+/// Options of a trigger and the kind that they go with.
+const OPTIONS: [(&str, &str); 3] = [("restart", "daemon"), ("timezone", "cron"), ("catchUp", "cron")];
+
+fn trigger(field: &Field<'_>, errors: &mut Errors, lints: &mut Vec<YamlError>) -> Option<Trigger> {
     if field.node.text().is_some() {
         errors.push(field.error("must be a map, such as `{manual: true}` or `{daemon: true}`, not text"));
         return None;
     }
     let before = errors.len();
-    let fields = field.fields(&["manual", "daemon", "restart"], errors)?;
-    let restart = fields.get("restart");
-    match (fields.get("manual"), fields.get("daemon")) {
-        (Some(manual), None) => {
-            if let Some(restart) = restart {
-                errors.push(restart.error("goes with `daemon`"));
+    let known: Vec<&str> = KINDS.into_iter().chain(OPTIONS.map(|(name, _)| name)).collect();
+    let fields = field.fields(&known, errors)?;
+    let named: Vec<(&str, Field<'_>)> =
+        KINDS.into_iter().filter_map(|kind| Some((kind, fields.get(kind)?))).collect();
+    let [(kind, field)] = named.as_slice() else {
+        match named.as_slice() {
+            [(one, at), (other, other_at), ..] => {
+                let at = at.key_at.max(other_at.key_at);
+                errors.push(fields.error(at, &format!("a trigger is `{one}` or `{other}`, not both")));
             }
-            on(&manual, errors).then_some(Trigger::Manual)
+            // An unknown kind was reported already.
+            _ if errors.len() > before => {}
+            _ => errors.push(fields.error(
+                fields.at,
+                "the kind is missing: `manual: true`, `daemon: true`, `cron: \"0 6 * * *\"` or `chain: {from: TASK}`",
+            )),
         }
-        (None, Some(daemon)) => {
-            let restart = restart.map_or(Some(RestartPolicy::Always), |field| {
+        return None;
+    };
+    for (option, of) in OPTIONS.iter().filter(|(_, of)| of != kind) {
+        if let Some(option) = fields.get(option) {
+            errors.push(option.error(&format!("goes with `{of}`")));
+        }
+    }
+    match *kind {
+        "manual" => on(field, errors).then_some(Trigger::Manual),
+        "daemon" => {
+            let restart = fields.get("restart").map_or(Some(RestartPolicy::Always), |field| {
                 let policies = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
                 word(Some(field), "restart policy", &policies.map(|policy| (policy.as_str(), policy)), errors)
             });
-            on(&daemon, errors).then_some(Trigger::Daemon(restart?))
+            on(field, errors).then_some(Trigger::Daemon(restart?))
         }
-        (Some(one), Some(other)) => {
-            errors.push(
-                fields.error(one.key_at.max(other.key_at), "a trigger is `manual` or `daemon`, not both"),
-            );
-            None
-        }
-        // An unknown kind was reported already.
-        (None, None) if errors.len() > before => None,
-        (None, None) => {
-            errors.push(fields.error(fields.at, "one of `manual: true` and `daemon: true` is missing"));
-            None
+        "cron" => schedule(field, Some(&fields), errors, lints).map(Trigger::Cron),
+        _ => {
+            if field.node.text().is_some() {
+                errors.push(field.error("must be a map, such as `{from: build, on: success}`, not text"));
+                return None;
+            }
+            let fields = field.fields(&["from", "on"], errors)?;
+            chain(&fields, errors).map(Trigger::Chain)
         }
     }
+}
+
+/// How often a run is tried again.
+fn attempts(fields: &Fields<'_>, trigger: Option<&Trigger>, errors: &mut Errors) -> Option<Retries> {
+    let field = fields.get("retries")?;
+    if matches!(trigger, Some(Trigger::Daemon(_))) {
+        errors.push(field.error("is not for daemons: `restart` says when one is started again"));
+        return None;
+    }
+    retries(&field, errors)
+}
+
+/// How many runs there may be at once.
+fn bounds(fields: &Fields<'_>, trigger: Option<&Trigger>, errors: &mut Errors) -> Option<Concurrency> {
+    let trigger = trigger?;
+    let Some(field) = fields.get("concurrency") else { return Some(Concurrency::of(trigger)) };
+    if matches!(trigger, Trigger::Daemon(_)) {
+        errors.push(field.error("is not for daemons: there is always exactly one"));
+        return None;
+    }
+    concurrency(&field, trigger, errors)
 }
 
 /// Whether a kind of trigger is switched on; there is no other way to write one.
@@ -168,7 +219,7 @@ fn on(field: &Field<'_>, errors: &mut Errors) -> bool {
 }
 
 /// The time limit; without one or with a bad one, the default.
-fn timeout(fields: &Fields<'_>, trigger: Option<Trigger>, errors: &mut Errors) -> Option<Duration> {
+fn timeout(fields: &Fields<'_>, trigger: Option<&Trigger>, errors: &mut Errors) -> Option<Duration> {
     let is_daemon = matches!(trigger, Some(Trigger::Daemon(_)));
     let default = (!is_daemon).then_some(DEFAULT_TIMEOUT);
     let Some(field) = fields.get("timeout") else { return default };

@@ -14,6 +14,7 @@ mod dicode;
 mod kindling;
 mod params;
 mod permissions;
+mod trigger;
 
 pub(super) use self::permissions::CONFINING;
 
@@ -32,7 +33,9 @@ pub struct TaskRead {
     pub spec: TaskSpec,
     /// Where a script that is not there is to be reported: the value of `entry`, else of `runtime`.
     pub script_at: Position,
-    /// What is no mistake but has no effect, in the order of the file, each with its line and column and none with
+    /// Where a task that it is chained to and that is not there is to be reported: the value of `from`.
+    pub chain_at: Option<Position>,
+    /// What is no mistake but has no effect, or another one than it seems, in the order of the file, each with its line and column and none with
     /// its file.
     pub warnings: Vec<Problem>,
 }
@@ -96,6 +99,11 @@ fn reported(mut errors: Errors) -> Vec<Problem> {
 /// What has no effect, as a warning of the unit.
 fn warning(error: YamlError) -> Problem {
     Problem { reason: Reason::IgnoredField, ..problem(error) }
+}
+
+/// What a schedule does against expectation, as a warning of the unit.
+fn surprise(error: YamlError) -> Problem {
+    Problem { reason: Reason::SurprisingSchedule, ..problem(error) }
 }
 
 fn problem(error: YamlError) -> Problem {

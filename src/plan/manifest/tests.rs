@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::spec::{
-    DEFAULT_TIMEOUT, HostVariable, Param, ParamKind, ParamValue, Permissions, RestartPolicy, Runtime,
-    Sandbox, Trigger,
+    CatchUp, Chain, ChainOn, Concurrency, DEFAULT_TIMEOUT, HostVariable, Overlap, Param, ParamKind,
+    ParamValue, Permissions, RestartPolicy, Retries, Runtime, Sandbox, Schedule, Trigger,
 };
 
 fn read(text: &str) -> Result<TaskSpec, Vec<String>> {
@@ -89,6 +89,8 @@ fn reads_every_field() {
             [("DEBUG", "True"), ("EMPTY", ""), ("MODE", "0755")].map(|(k, v)| (k.into(), v.into())),
         ),
         timeout: None,
+        retries: crate::model::spec::Retries::default(),
+        concurrency: crate::model::spec::Concurrency::of(&Trigger::Manual),
         exclude: vec!["*.tmp".into(), "/data/".into()],
         permissions: crate::model::spec::Permissions::default(),
     };
@@ -107,6 +109,8 @@ fn fills_in_the_defaults() {
         params: BTreeMap::new(),
         env: BTreeMap::new(),
         timeout: Some(DEFAULT_TIMEOUT),
+        retries: crate::model::spec::Retries::default(),
+        concurrency: crate::model::spec::Concurrency::of(&Trigger::Manual),
         exclude: Vec::new(),
         permissions: crate::model::spec::Permissions::default(),
     };
@@ -139,7 +143,7 @@ kind: Task
 nmae: x
 runtime: pyton
 entry: ../x
-trigger: {cron: '* * * * *'}
+trigger: {corn: '* * * * *'}
 timeout: 5
 params: {a-b: 1, A_B: 2, 9: x, n: {type: numbr}}
 env: {KINDLING_X: 1, a b: 2, LIST: [], N: }
@@ -147,11 +151,11 @@ exclude: ['[z-a]', 5]
 ",
     );
     let expected = [
-        "3:1 unknown field `nmae`; did you mean `name`? known: apiVersion, kind, name, description, runtime, \
-         command, entry, trigger, params, env, timeout, exclude, permissions",
+        "3:1 unknown field `nmae`; did you mean `name`?",
         "4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js",
         "5:8 `entry` must be a path inside the unit: the path has a `.` or `..` part",
-        "6:11 `trigger`: unknown field `cron`; known: manual, daemon, restart",
+        "6:11 `trigger`: unknown field `corn`; did you mean `cron`? known: manual, daemon, cron, chain, restart, \
+         timezone, catchUp",
         "7:10 `timeout` must be a length of time such as `500ms`, `30s`, `1m30s` or `2h`, a year at most, or `none`",
         "8:18 `params`: `a-b` and `A_B` would both be the variable `PARAM_A_B`",
         "8:26 `params`: `9` is not a name here: letters, digits, `_` and `-`, no digit first, 100 bytes at most",
@@ -169,13 +173,48 @@ exclude: ['[z-a]', 5]
 fn a_trigger_has_exactly_one_kind() {
     let trigger = |text: &str| with(&format!("runtime: node, trigger: {text}")).unwrap_err().remove(0);
     let cases = [
-        ("{}", "`trigger`: one of `manual: true` and `daemon: true` is missing"),
+        (
+            "{}",
+            "the kind is missing: `manual: true`, `daemon: true`, `cron: \"0 6 * * *\"` or `chain: {from: TASK}`",
+        ),
         ("manual", "`trigger` must be a map, such as `{manual: true}` or `{daemon: true}`, not text"),
         ("[manual]", "`trigger` must be a map, not a list"),
         ("{manual: false}", "`trigger.manual` can only be `true`"),
         ("{daemon: yes}", "`trigger.daemon` can only be `true`"),
         ("{manual: true, daemon: true}", "`trigger`: a trigger is `manual` or `daemon`, not both"),
         ("{manual: true, restart: never}", "`trigger.restart` goes with `daemon`"),
+        ("{cron: '* * * * *', chain: {from: a}}", "`trigger`: a trigger is `cron` or `chain`, not both"),
+        ("{daemon: true, timezone: UTC}", "`trigger.timezone` goes with `cron`"),
+        ("{chain: {from: a}, catchUp: all}", "`trigger.catchUp` goes with `cron`"),
+        (
+            "{cron: 5}",
+            "`trigger.cron` has 1 field; it needs five: minute, hour, day of month, month, day of week",
+        ),
+        ("{cron: [1]}", "`trigger.cron` must be text, not a list"),
+        ("{cron: '0 25 * * *'}", "`trigger.cron` is no cron expression: its hour is not from 0 to 23: `25`"),
+        (
+            "{cron: '@daily', catchUp: onec}",
+            "unknown way to catch up `onec`; did you mean `once`? known: none, once, all",
+        ),
+        ("{cron: '@daily', timezone: Berlin}", "unknown time zone; did you mean `Europe/Berlin`?"),
+        (
+            "{cron: '@daily', timezone: Europe/Berln}",
+            "unknown time zone `Europe/Berln`; did you mean `Europe/Berlin`?",
+        ),
+        (
+            "{cron: '@daily', timezone: hunter2hunter2}",
+            "unknown time zone; the names are those of the IANA database, such as `Europe/Berlin` or `UTC`",
+        ),
+        ("{chain: a}", "`trigger.chain` must be a map, such as `{from: build, on: success}`, not text"),
+        ("{chain: {on: success}}", "`trigger.chain`: the field `from` is missing"),
+        (
+            "{chain: {from: a, on: sucess}}",
+            "unknown end of a run `sucess`; did you mean `success`? known: success, failure, always",
+        ),
+        (
+            "{chain: {from: ../a}}",
+            "`trigger.chain.from` must be the id of a task: a key in the same directory or set, or `SOURCE/KEY`",
+        ),
         (
             "{daemon: true, restart: onfailure}",
             "unknown restart policy `onfailure`; did you mean `on-failure`? known: always, on-failure, never",
@@ -184,6 +223,85 @@ fn a_trigger_has_exactly_one_kind() {
     for (text, expected) in cases {
         assert!(trigger(text).ends_with(expected), "{text}: {}", trigger(text));
     }
+}
+
+#[test]
+fn schedules_and_chains_are_read_with_their_defaults() {
+    let trigger = |text: &str| with(&format!("runtime: node, trigger: {text}")).unwrap().trigger;
+    let schedule = |expression: &str, timezone: Option<&str>, catch_up| {
+        Trigger::Cron(Schedule {
+            expression: expression.into(),
+            timezone: timezone.map(Into::into),
+            catch_up,
+        })
+    };
+    assert_eq!(trigger("{cron: ' 0 6 * * MON '}"), schedule("0 6 * * MON", None, CatchUp::None));
+    assert_eq!(
+        trigger("{cron: '@daily', timezone: europe/berlin, catchUp: all}"),
+        schedule("@daily", Some("Europe/Berlin"), CatchUp::All)
+    );
+    let chain = |from: &str, on| Trigger::Chain(Chain { from: from.into(), on });
+    assert_eq!(trigger("{chain: {from: build}}"), chain("build", ChainOn::Success));
+    assert_eq!(
+        trigger("{chain: {from: team/jobs/build, on: always}}"),
+        chain("team/jobs/build", ChainOn::Always)
+    );
+}
+
+#[test]
+fn what_surprises_in_a_schedule_is_a_warning_with_its_place() {
+    let text = "apiVersion: kindling/v1\nkind: Task\nname: t\nruntime: node\ntrigger:\n  cron: '30 2 13 * 5'\n  timezone: Europe/Berlin\n";
+    let read = read_task(text.as_bytes(), &Limits::default()).unwrap();
+    let found: Vec<String> = read
+        .warnings
+        .iter()
+        .map(|warning| {
+            format!(
+                "{} {:?} {}",
+                warning.reason.as_str(),
+                warning.at.map(|at| (at.line, at.column)),
+                warning.message
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(found.join("\n"), @"SurprisingSchedule Some((6, 9)) `trigger.cron` fires on days that match the day of month or the day of week, not only on those that match both");
+}
+
+#[test]
+fn retries_and_concurrency_are_a_number_or_a_map() {
+    let retries = |text: &str| manual(&format!("retries: {text}")).map(|spec| spec.retries);
+    let of = |limit, millis| Ok(Retries { limit, backoff: Duration::from_millis(millis) });
+    assert_eq!(retries("3"), of(3, 1000));
+    assert_eq!(retries("{limit: 2, backoff: 1m30s}"), of(2, 90_000));
+    let concurrency = |trigger: &str, text: &str| {
+        with(&format!("runtime: node, trigger: {trigger}, concurrency: {text}")).map(|spec| spec.concurrency)
+    };
+    let of = |limit, overlap| Ok(Concurrency { limit, overlap });
+    assert_eq!(concurrency("{manual: true}", "{limit: 2}"), of(Some(2), Overlap::Allow));
+    assert_eq!(concurrency("{manual: true}", "{overlap: replace}"), of(Some(1), Overlap::Replace));
+    assert_eq!(concurrency("{cron: '@daily'}", "{}"), of(Some(1), Overlap::Forbid));
+    assert_eq!(concurrency("{cron: '@daily'}", "{overlap: allow}"), of(None, Overlap::Allow));
+    assert_eq!(concurrency("{cron: '@daily'}", "{limit: 3}"), of(Some(3), Overlap::Forbid));
+    let wrong = with(
+        "runtime: node, trigger: {manual: true}, retries: {backoff: 0}, concurrency: {limit: 0, overlap: forbdi}",
+    );
+    insta::assert_snapshot!(wrong.unwrap_err().join("\n"), @"
+    1:97 `retries`: the field `limit` is missing
+    1:107 `retries.backoff` must be a length of time such as `500ms`, `30s`, `1m30s` or `2h`, a year at most
+    1:132 `concurrency.limit` must be a number from 1 to 10000
+    1:144 unknown way to overlap `forbdi`; did you mean `forbid`? known: forbid, allow, replace
+    ");
+    let wrong = with("runtime: node, trigger: {daemon: true}, retries: 101, concurrency: 2").unwrap_err();
+    insta::assert_snapshot!(wrong.join("\n"), @"
+    1:97 `retries` is not for daemons: `restart` says when one is started again
+    1:115 `concurrency` is not for daemons: there is always exactly one
+    ");
+    insta::assert_snapshot!(manual("retries: -1, concurrency: 2").unwrap_err().join("\n"), @"
+    1:98 `retries` must be a number from 0 to 100
+    1:115 `concurrency` must be a map, such as `{limit: 2, overlap: allow}`, not text
+    ");
+    let wrong = with("runtime: node, trigger: {cron: '@daily'}, params: {a: {required: true}}").unwrap_err();
+    insta::assert_snapshot!(wrong.join("\n"), @"1:98 `params` of a task with `cron` cannot be required: nobody gives them; use `default`");
 }
 
 #[test]

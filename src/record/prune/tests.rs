@@ -92,7 +92,7 @@ async fn runs_go_by_age_and_count_with_their_logs() {
         // Runs 0, 7, 14, 21 and 28 are not over.
         if number % 7 != 0 {
             let days = if number < 10 { 40 } else { 1 };
-            store.finish_run(&over(&run, days_ago(days))).await.unwrap();
+            store.finish_run(&over(&run, days_ago(days)), &[]).await.unwrap();
         }
     }
     let keep = Retention { runs_days: 30, ..all() };
@@ -129,7 +129,7 @@ async fn versions_in_use_stay_whatever_their_age() {
     for run in [&running, &elsewhere, &ended] {
         store.insert_run(run).await.unwrap();
     }
-    store.finish_run(&over(&ended, NOW)).await.unwrap();
+    store.finish_run(&over(&ended, NOW), &[]).await.unwrap();
 
     let keep = Retention { versions_per_unit: 10, ..all() };
     let pruned = prune(&store, &keep).await;
@@ -142,7 +142,7 @@ async fn versions_in_use_stay_whatever_their_age() {
     assert_eq!(pruned, Pruned { versions: 45 + 20, ..Pruned::default() });
     assert_eq!(prune(&store, &keep).await, Pruned::default());
 
-    store.finish_run(&over(&running, NOW)).await.unwrap();
+    store.finish_run(&over(&running, NOW), &[]).await.unwrap();
     assert_eq!(prune(&store, &keep).await.versions, 1);
     let contents = store.referenced_contents().await.unwrap();
     assert!(
@@ -158,9 +158,16 @@ async fn what_a_removed_unit_left_goes_after_its_time() {
         let run = run(number, n);
         store.insert_run(&run).await.unwrap();
         if n != 2 {
-            store.finish_run(&over(&run, days_ago(45))).await.unwrap();
+            store.finish_run(&over(&run, days_ago(45)), &[]).await.unwrap();
         }
     }
+    let key = crate::model::kv::KvKey::new("k").unwrap();
+    for n in [1, 3, 4] {
+        store.kv_set(&id(n), &key, "1", &crate::model::kv::KvLimits::default(), Timestamp(1)).await.unwrap();
+    }
+    let settled =
+        |n| CronState { unit: id(n), schedule: "x".into(), settled_at: Timestamp(1), fired_at: None };
+    store.put_cron_states(&[settled(1), settled(3), settled(4)]).await.unwrap();
     for (n, days) in [(1, 31), (2, 31), (3, 29)] {
         let mut removal = Recording::new(Timestamp(days_ago(days)));
         removal.removed = vec![id(n)];
@@ -168,7 +175,12 @@ async fn what_a_removed_unit_left_goes_after_its_time() {
     }
     let keep = Retention { removed_days: 30, ..all() };
     let pruned = prune(&store, &keep).await;
-    assert_eq!(pruned, Pruned { history: 2, runs: 1, versions: 1, units: 1, ..Pruned::default() });
+    assert_eq!(pruned, Pruned { history: 2, runs: 1, versions: 1, values: 1, units: 1, ..Pruned::default() });
+    for (n, kept) in [(1, None), (3, Some("1")), (4, Some("1"))] {
+        assert_eq!(store.kv_get(&id(n), &key).await.unwrap().as_deref(), kept);
+    }
+    let schedules = store.cron_states().await.unwrap();
+    assert!(schedules.len() == 2 && schedules.contains_key(&id(3)) && schedules.contains_key(&id(4)));
     let gone: Vec<_> = store.removed_units().await.unwrap().into_iter().map(|unit| unit.id).collect();
     assert_eq!(gone, [id(2), id(3)], "a run of the second is not over");
     assert!(
@@ -180,7 +192,7 @@ async fn what_a_removed_unit_left_goes_after_its_time() {
 
     // The third comes back in time: it keeps what it had.
     store.commit(recording([3], 2, days_ago(28))).await.unwrap();
-    store.finish_run(&over(&run(2, 2), days_ago(31))).await.unwrap();
+    store.finish_run(&over(&run(2, 2), days_ago(31)), &[]).await.unwrap();
     let pruned = prune(&store, &keep).await;
     assert_eq!(pruned, Pruned { runs: 1, versions: 1, units: 1, ..Pruned::default() });
     assert_eq!(store.versions(&id(3)).await.unwrap().len(), 2);

@@ -65,6 +65,30 @@ fn run_ends_as_its_run_did() {
 }
 
 #[test]
+fn run_ends_as_the_last_attempt_did() {
+    let mut first = run("failed", &Value::Null);
+    first["retriedBy"] = json!("00000000000000cd");
+    let mut second = run("succeeded", &json!("out"));
+    second["id"] = json!("00000000000000cd");
+    let line = |text: &str| json!({"seq": 1, "at": "2020-01-01T00:00:00Z", "stream": "system", "text": text});
+    let fake = Fake::start()
+        .gives("POST /api/v1/runs", &run("running", &Value::Null))
+        .on("GET /api/v1/runs/00000000000000ab/log", [Answer::EventsThenEnd(vec![line("again")])])
+        .gives("GET /api/v1/runs/00000000000000ab/wait", &first)
+        .on("GET /api/v1/runs/00000000000000cd/log", [Answer::EventsThenEnd(vec![line("second")])])
+        .gives("GET /api/v1/runs/00000000000000cd/wait", &second)
+        .gives("GET /api/v1/runs/00000000000000cd", &second);
+    insta::assert_snapshot!(with(&fake).run(&["run", "t"]).shown(), @r"
+    exit 0
+    out: out
+    err: again
+    err: second
+    ");
+    let skipped = with(&running("skipped", &Value::Null)).run(&["run", "t"]);
+    assert_eq!(skipped.code, 1);
+}
+
+#[test]
 fn run_takes_its_input_from_a_file() {
     let fake = running("succeeded", &Value::Null);
     let place = with(&fake);

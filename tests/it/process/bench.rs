@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use kindling::act::folder::{BlobSource, Folders};
 use kindling::act::tasks::TaskTarget;
-use kindling::act::{ActError, Exit, Launch, Started, Target};
+use kindling::act::{ActError, Exit, KvCall, Launch, Started, Target};
 use kindling::model::hash::{ContentHash, UnitHash};
 use kindling::model::id::{RunId, UnitId};
+use kindling::model::kv::{KvAnswer, KvRequest};
 use kindling::model::path::RelPath;
 use kindling::model::run::Stream;
 use kindling::model::spec::{ParamValue, RestartPolicy, Runtime, TaskSpec, Trigger};
@@ -88,6 +89,8 @@ impl Bench {
             params: BTreeMap::new(),
             env: BTreeMap::new(),
             timeout: Some(BOUND),
+            retries: kindling::model::spec::Retries::default(),
+            concurrency: kindling::model::spec::Concurrency::of(&Trigger::Manual),
             exclude: Vec::new(),
             permissions: kindling::model::spec::Permissions::default(),
         };
@@ -187,6 +190,8 @@ impl Job<'_> {
 pub(super) struct Done {
     pub(super) exit: Exit,
     pub(super) log: Vec<(Stream, String)>,
+    /// What was kept.
+    pub(super) kept: BTreeMap<String, String>,
 }
 
 impl Done {
@@ -207,16 +212,41 @@ impl Done {
     }
 }
 
-/// Takes every line of a run and its end.
+/// Takes every line of a run and its end; keeps its values as long as it runs.
 pub(super) async fn finish(mut started: Started) -> Done {
     bound(async {
-        let mut log = Vec::new();
-        while let Some(line) = started.lines.recv().await {
-            log.push(line);
+        let (mut log, mut kept) = (Vec::new(), BTreeMap::new());
+        loop {
+            tokio::select! {
+                Some(KvCall { request, answer }) = started.kv.recv() => {
+                    // The script may be gone.
+                    let _ = answer.send(keep(&mut kept, request));
+                }
+                line = started.lines.recv() => match line {
+                    Some(line) => log.push(line),
+                    None => break,
+                },
+            }
         }
-        Done { log, exit: started.ended.await.unwrap() }
+        Done { log, exit: started.ended.await.unwrap(), kept }
     })
     .await
+}
+
+/// Keeps values as kindling does, but for its limits: a key `full` finds no room.
+fn keep(kept: &mut BTreeMap<String, String>, request: KvRequest) -> Result<KvAnswer, String> {
+    Ok(match request {
+        KvRequest::Get(key) => KvAnswer::Value(kept.get(key.as_str()).cloned()),
+        KvRequest::Set(key, _) if key.as_str() == "full" => return Err("kv: `full` finds no room".into()),
+        KvRequest::Set(key, value) => {
+            kept.insert(key.as_str().to_owned(), value);
+            KvAnswer::Kept
+        }
+        KvRequest::Delete(key) => KvAnswer::Deleted(kept.remove(key.as_str()).is_some()),
+        KvRequest::List(prefix) => {
+            KvAnswer::Keys(kept.keys().filter(|key| key.starts_with(&prefix)).cloned().collect())
+        }
+    })
 }
 
 /// The next line of a run's log.

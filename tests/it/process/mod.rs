@@ -3,6 +3,7 @@ mod bench;
 mod confined;
 mod ending;
 mod javascript;
+mod kept;
 mod node;
 mod overhead;
 mod programs;

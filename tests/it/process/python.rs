@@ -28,7 +28,7 @@ async fn main_gets_by_keyword_what_its_signature_takes() {
             json!([3, "you", 1]),
         ),
         ("async def main(params): return params['flag']", json!(true)),
-        ("def main(**all): return sorted(all)", json!(["input", "log", "output", "params"])),
+        ("def main(**all): return sorted(all)", json!(["input", "kv", "log", "output", "params"])),
         ("def main(params, other=5): return other", json!(5)),
         ("import functools\ndef f(x, params): return x\nmain = functools.partial(f, 7)", json!(7)),
         ("class A:\n  def run(self, input): return input['a']\nmain = A().run", json!([1, null])),

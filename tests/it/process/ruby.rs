@@ -19,7 +19,10 @@ async fn main_gets_what_its_signature_takes() {
     for (script, output) in [
         ("def main(params:, input:)\n  [params[\"n\"], input[\"a\"]]\nend\n", json!([3, "x"])),
         ("def main(params:, log:, output:, input: nil) = input\n", json!({"a": "x"})),
-        ("def main(**given) = given.keys.map(&:to_s).sort\n", json!(["input", "log", "output", "params"])),
+        (
+            "def main(**given) = given.keys.map(&:to_s).sort\n",
+            json!(["input", "kv", "log", "output", "params"]),
+        ),
         ("def main = nil\n", json!(null)),
         ("def self.main(params:) = params\n", json!({"n": 3})),
     ] {

@@ -58,10 +58,20 @@ impl FakeTarget {
         self.0.lock().unwrap().unstartable = unstartable;
     }
 
+    /// The inputs of everything that was started so far.
+    pub fn inputs(&self) -> Vec<String> {
+        self.0.lock().unwrap().started.iter().map(|launch| launch.input.clone()).collect()
+    }
+
     /// Ends every process of a unit with this code.
     pub fn end(&self, unit: &UnitId, code: i32) {
+        self.end_with(unit, &Exit { code: Some(code), ..Exit::default() });
+    }
+
+    /// Ends every process of a unit so.
+    pub fn end_with(&self, unit: &UnitId, exit: &Exit) {
         for process in self.0.lock().unwrap().alive.values().filter(|p| p.unit == *unit) {
-            process.exit.send_replace(Some(Exit { code: Some(code), ..Exit::default() }));
+            process.exit.send_replace(Some(exit.clone()));
         }
     }
 }
@@ -103,6 +113,7 @@ impl Target for FakeTarget {
             all.0.lock().unwrap().alive.remove(launch.run.as_str());
             let _ = ended.send(exit.unwrap_or_default());
         });
-        Ok(Started { process: None, lines: read, stop: StopHandle(Arc::new(stop)), ended: end })
+        let kv = mpsc::channel(1).1;
+        Ok(Started { process: None, lines: read, kv, stop: StopHandle(Arc::new(stop)), ended: end })
     }
 }

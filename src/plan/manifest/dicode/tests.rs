@@ -4,7 +4,8 @@ use super::go_duration;
 use crate::model::limits::Limits;
 use crate::model::problem::{Problem, Reason};
 use crate::model::spec::{
-    HostVariable, ParamKind, ParamValue, RestartPolicy, Runtime, Sandbox, TaskSpec, Trigger,
+    CatchUp, Chain, ChainOn, HostVariable, ParamKind, ParamValue, RestartPolicy, Runtime, Sandbox, Schedule,
+    TaskSpec, Trigger,
 };
 use crate::plan::manifest::{TaskRead, read_task};
 
@@ -141,6 +142,29 @@ fn what_is_left_out_has_the_documented_default() {
 }
 
 #[test]
+fn schedules_and_chains_are_read() {
+    let schedule = Schedule { expression: "*/5 * * * *".into(), timezone: None, catch_up: CatchUp::None };
+    assert_eq!(spec("trigger: {cron: '*/5 * * * *', manual: false}\n").trigger, Trigger::Cron(schedule));
+    let chain = |from: &str, on| Trigger::Chain(Chain { from: from.into(), on });
+    assert_eq!(
+        spec("trigger: {chain: {from: infra/build}}\n").trigger,
+        chain("infra/build", ChainOn::Success)
+    );
+    assert_eq!(
+        spec("trigger: {chain: {from: a, on: failure}, cron: ''}\n").trigger,
+        chain("a", ChainOn::Failure)
+    );
+    assert_eq!(
+        problems("trigger: {chain: {from: a}, cron: '@daily'}"),
+        ["1:43 `trigger`: a trigger is `cron` or `chain`, not both"]
+    );
+    let warned =
+        read("{apiVersion: dicode/v1, name: t, trigger: {cron: '*/7 * * * *', timezone: UTC}}").unwrap();
+    let reasons: Vec<_> = warned.warnings.iter().map(|warning| warning.reason.as_str()).collect();
+    assert_eq!(reasons, ["SurprisingSchedule", "IgnoredField"]);
+}
+
+#[test]
 fn params_come_as_a_list_too() {
     let spec = spec(
         "trigger: {manual: true}\nparams:\n- name: a\n  type: number\n  required: true\n- {name: b, default: 7}\n",
@@ -204,13 +228,11 @@ fn a_kind_of_trigger_that_is_switched_off_is_as_if_it_were_not_there() {
 
 #[test]
 fn what_comes_later_or_is_wrong_is_a_problem() {
-    insta::assert_snapshot!(problems("runtime: docker, trigger: {cron: '* * * * *'}").join("\n"), @"
+    insta::assert_snapshot!(problems("runtime: docker, trigger: {cron: '@every 5m'}").join("\n"), @"
     1:43 `runtime` is `docker`, which this version of kindling does not run yet
-    1:61 `trigger`: `cron` is a trigger that this version of kindling does not have yet
+    1:67 `trigger.cron` names `@every`, which is not of cron; write it as fields, such as `*/15 * * * *`
     ");
-    for kind in ["webhook: /hooks/x", "chain: {from: a}"] {
-        assert!(problems(&format!("trigger: {{{kind}}}"))[0].contains("does not have yet"), "{kind}");
-    }
+    assert!(problems("trigger: {webhook: /hooks/x}")[0].contains("does not have yet"));
     insta::assert_snapshot!(problems("trigger: {manual: true}, timeout: -1s, params: {a: {type: number, default: x}, a b: 1, c: {type: cron, default: hourly}, d: [1]}").join("\n"), @"
     1:68 `timeout` must be a length of time such as `500ms`, `1.5s` or `1h30m`, a year at most
     1:109 `params.a.default` must be a number, as `type` says
@@ -218,8 +240,8 @@ fn what_comes_later_or_is_wrong_is_a_problem() {
     1:146 `params.c.default` must be a cron expression, as `type` says
     1:158 `params.d` must be text, not a list
     ");
-    insta::assert_snapshot!(problems("trigger: {manual: false}, permissions: {env: [{name: A, secret: k}, {name: B, from: 'task:x'}, {name: C, if_missing: {task: x}}, 1X, KINDLING_TOKEN, {name: D, from: KINDLING_TOKEN}, E, E=1, {name: F, from: A, value: b}], fs: [{path: /x, permission: rx}], net: ['a b']}").join("\n"), @"
-    1:43 `trigger`: one of `manual: true` and `daemon: true` is missing
+    insta::assert_snapshot!(problems("trigger: {manual: false}, permissions: {env: [{name: A, secret: k}, {name: B, from: 'task:x'}, {name: C, if_missing: {task: x}}, 1X, KINDLING_TOKEN, {name: D, from: KINDLING_TOKEN}, E, E=1, {name: F, from: A, value: b}], fs: [{path: /x, permission: rx}], net: ['a b']}").join("\n"), @r#"
+    1:43 `trigger`: the kind is missing: `manual: true`, `daemon: true`, `cron: "0 6 * * *"` or `chain: {from: TASK}`
     1:98 `permissions.env[0].secret` asks for stored secrets, which kindling does not have yet
     1:118 `permissions.env[1].from` asks another task for a secret, which kindling does not have yet
     1:151 `permissions.env[2].if_missing` asks for tasks that run first, which kindling does not have yet
@@ -230,7 +252,7 @@ fn what_comes_later_or_is_wrong_is_a_problem() {
     1:224 `permissions.env[8]` has both `from` and `value`
     1:283 unknown permission; known: r, w, rw
     1:295 `permissions.net[0]` must be the name of a host
-    ");
+    "#);
     assert!(problems("runtime: julia, trigger: {manual: true, daemon: true}").len() == 2);
     let daemon = problems("trigger: {daemon: true}, params: {a: {required: true}}");
     assert!(daemon[0].contains("of a daemon cannot be required"), "{daemon:?}");

@@ -1,0 +1,84 @@
+//! The loop with a fake source: tasks that are chained to each other.
+
+use kindling::model::condition::ConditionType::Ready;
+use kindling::model::event::EventType;
+use kindling::model::problem::Reason;
+
+use crate::world::{FakeFiles, World, manifest};
+
+fn chained(files: &FakeFiles, dir: &str, from: &str) {
+    files
+        .task(dir, "echo 1\n")
+        .put(&format!("{dir}/task.yaml"), &manifest(dir, &format!("chain: {{from: {from}}}")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_is_a_problem_of_every_task_in_it_and_of_no_other() {
+    let files = FakeFiles::default();
+    chained(&files, "jobs/a", "b");
+    chained(&files, "jobs/b", "s/jobs/c");
+    chained(&files, "jobs/c", "a");
+    chained(&files, "jobs/d", "a");
+    chained(&files, "e", "e");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "jobs/d").await;
+    world
+        .until("all are looked at", |world| world.record("e").is_some() && world.record("jobs/c").is_some())
+        .await;
+    assert_eq!(
+        world.condition("jobs/b", Ready),
+        "False ChainCycle: jobs/b/task.yaml:5:25: is chained to s/jobs/c, which is chained to s/jobs/a, which is \
+         chained to s/jobs/b: they would start each other for ever"
+    );
+    assert_eq!(
+        world.condition("e", Ready),
+        "False ChainCycle: e/task.yaml:5:25: is chained to itself: its own end would start it for ever"
+    );
+    assert!(world.condition("jobs/d", Ready).starts_with("True") && world.live("jobs/a").is_none());
+    // One that leaves it frees the others.
+    files.put("jobs/c/task.yaml", &manifest("c", "manual: true"));
+    for key in ["jobs/a", "jobs/b", "jobs/c"] {
+        world.until("it is well", |world| world.condition(key, Ready).starts_with("True")).await;
+        assert!(world.live(key).is_some() && world.record(key).unwrap().problems.is_empty());
+    }
+    // Whoever closes one again leaves the last good versions alone, which are in none.
+    let before = world.live("jobs/c").unwrap().hash;
+    chained(&files, "jobs/c", "a");
+    for key in ["jobs/a", "jobs/b", "jobs/c"] {
+        world
+            .until("it is in a circle", |world| world.condition(key, Ready).starts_with("False ChainCycle"))
+            .await;
+    }
+    assert_eq!(world.live("jobs/c").unwrap().hash, before);
+    // The same is said after a restart.
+    let world = world.again().await;
+    world
+        .until("it was looked at", |world| world.service.core().board.is_looked_at(&crate::world::source()))
+        .await;
+    assert!(world.condition("jobs/a", Ready).starts_with("False ChainCycle"));
+    files.remove("jobs/b/task.yaml").remove("jobs/b/task.sh");
+    world.until("a is well", |world| world.condition("jobs/a", Ready).starts_with("True")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_follows_nobody_is_ready_with_a_warning() {
+    let files = FakeFiles::default();
+    chained(&files, "jobs/a", "b");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "jobs/a").await;
+    let record = world.record("jobs/a").unwrap();
+    assert_eq!(
+        (record.warnings[0].reason, record.warnings[0].to_string()),
+        (
+            Reason::UnknownTask,
+            "jobs/a/task.yaml:5:25: `trigger.chain.from` names no task that is there, so nothing starts it: there is \
+             no `s/jobs/b`"
+                .to_owned()
+        )
+    );
+    assert!(world.condition("jobs/a", Ready).starts_with("True"));
+    files.task("jobs/b", "echo 1\n");
+    world.until("it is found", |world| world.record("jobs/a").unwrap().warnings.is_empty()).await;
+    files.remove("jobs/b/task.yaml").remove("jobs/b/task.sh");
+    world.until("it is gone", |world| world.record("jobs/a").unwrap().warnings.len() == 1).await;
+}
