@@ -165,7 +165,7 @@ fn trigger(field: &Field<'_>, read: &mut Lenient<'_>) -> Option<Trigger> {
     let mut named = Vec::new();
     for (kind, field) in KINDS.iter().filter_map(|kind| Some((*kind, fields.get(kind)?))) {
         let is_switch = matches!(kind, "manual" | "daemon");
-        if !is_switch && field.node.text() != Some("")
+        if !is_switch && !is_off(&field) && field.node.text() != Some("")
             || is_switch && field.boolean(read.errors) == Some(true)
         {
             named.push((kind, field));
