@@ -67,7 +67,7 @@ async fn every_route_is_in_the_documents() {
     let document = service.start().await.get("/openapi.json").await;
     let formats = include_str!("../../../docs/formats.md");
     for (path, methods) in document["paths"].as_object().unwrap() {
-        let shown = path.replace("{name}", "NAME").replace("{id}", "ID");
+        let shown = path.replace("{name}", "NAME").replace("{id}", "ID").replace("{number}", "NUMBER");
         for method in methods.as_object().unwrap().keys() {
             let route = format!("| `{} {shown}", method.to_uppercase());
             assert!(formats.contains(&route), "{route} is not in docs/formats.md");
