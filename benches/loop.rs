@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on has failed")]
 
+#[expect(dead_code, reason = "other benchmarks ask it for more")]
 mod service;
 
 use std::fs;

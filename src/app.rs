@@ -2,7 +2,7 @@
 
 mod reload;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -17,7 +17,7 @@ use crate::act::folder::Folders;
 use crate::act::registry::Registry;
 use crate::act::survivors;
 use crate::act::tasks::TaskTarget;
-use crate::api::{self, Access};
+use crate::api::{self, Access, Webhooks};
 use crate::config::Settings;
 use crate::config::secret::Secret;
 use crate::model::id::UnitId;
@@ -134,7 +134,9 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let service = parts.service();
     parts.start_sources(&service).await?;
     service.start_schedules();
-    let follow = reload::Reload::new(&parts.settings, service.clone(), parts.limits.clone());
+    let webhooks = Arc::new(Webhooks::default());
+    let shared = reload::Shared { limits: parts.limits.clone(), webhooks: Arc::clone(&webhooks) };
+    let follow = reload::Reload::new(&parts.settings, service.clone(), shared);
     let (signals, closing) = (lifecycle.clone(), lifecycle.soft().clone());
     lifecycle.spawn_long("configuration", async move { follow.follow(&signals, &closing).await });
     lifecycle
@@ -143,7 +145,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         listener.local_addr().map_err(|source| AppError::System { what: "tell the address", source })?;
     dir.announce(&address.to_string())?;
     let (access, closing) = (Access::new(token, address.ip()), lifecycle.soft().clone());
-    let routes = api::router(service.clone(), access, dir.path.clone(), closing.clone());
+    let routes = api::router(service.clone(), access, dir.path.clone(), webhooks, closing.clone());
     lifecycle.spawn_long("http", async move {
         if let Err(error) = api::serve(listener, routes, closing).await {
             tracing::error!("the listener failed: {error}");
@@ -399,6 +401,7 @@ impl Parts {
             trust,
             clock,
             limits: self.limits.clone(),
+            webhooks: Live::from(BTreeSet::new()),
             closing: CancellationToken::new(),
         };
         let service = Service::new(Arc::new(core), self.opener());

@@ -75,6 +75,24 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code::FAILED, message, exit::OUTSIDE)
     }
 
+    pub(super) fn malformed(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code::INVALID, message, exit::USAGE)
+    }
+
+    pub(super) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::INVALID, message, exit::USAGE)
+    }
+
+    pub(super) fn timed_out(message: &str) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, code::INVALID, message, exit::USAGE)
+    }
+
+    /// A delivery to a source that has no webhook, or without its signature: nobody learns which.
+    pub(super) fn unsigned() -> Self {
+        let message = "there is no such webhook, or the signature is missing or wrong";
+        Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHORIZED, message, exit::OUTSIDE)
+    }
+
     pub(super) fn unauthorized() -> Self {
         let message = "the token is missing or wrong";
         Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHORIZED, message, exit::OUTSIDE)

@@ -12,7 +12,7 @@ use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::id::SourceName;
 use crate::reconcile::core::Core;
 use crate::reconcile::unready;
-use crate::record::{HistoryQuery, UnitRecord};
+use crate::record::{HistoryQuery, SourceRecord, UnitRecord};
 
 use super::State;
 use super::error::Failure;
@@ -64,10 +64,17 @@ pub(super) async fn status<T: Target>(AxumState(api): State<T>) -> Json<StatusVi
         version: env!("CARGO_PKG_VERSION").into(),
         ready: unready.is_empty(),
         conditions: service.iter().map(Into::into).collect(),
-        sources: sources.iter().map(|source| (&**source).into()).collect(),
+        sources: sources.iter().map(|source| source_view(&api, source)).collect(),
         units: units.len(),
         unready,
     })
+}
+
+/// A source with what is known of its webhook.
+fn source_view<T: Target>(api: &super::Api<T>, source: &SourceRecord) -> SourceView {
+    let (core, name) = (api.service.core(), &source.spec.name);
+    let webhook = core.webhooks.get().contains(name).then(|| (&core.board.webhook(name)).into());
+    SourceView { webhook, ..source.into() }
 }
 
 pub(super) async fn sources<T: Target>(
@@ -77,7 +84,7 @@ pub(super) async fn sources<T: Target>(
     let all = api.service.core().board.sources();
     let wanted =
         all.iter().filter(|source| named.name.as_ref().is_none_or(|name| name == source.spec.name.as_str()));
-    let items: Vec<SourceView> = wanted.map(|source| (&**source).into()).collect();
+    let items: Vec<SourceView> = wanted.map(|source| source_view(&api, source)).collect();
     match named.name {
         Some(name) if items.is_empty() => Err(subject::no_source(&all, &name)),
         _ => Ok(Json(Items { items })),

@@ -10,6 +10,7 @@ mod openapi;
 mod routes;
 mod runs;
 mod subject;
+mod webhooks;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -25,11 +26,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::act::Target;
 use crate::reconcile::handle::Handle;
+use crate::reconcile::ledger::Ledger;
 
-use self::routes::Route;
+use self::routes::{Needs, Route};
 
 pub use auth::Access;
 pub use error::{code, exit};
+pub use webhooks::Webhooks;
 
 /// Largest body of a call: the input of a run, with room for its envelope.
 const MAX_BODY: usize = 17 << 20;
@@ -40,22 +43,31 @@ pub struct Api<T> {
     access: Access,
     /// Where nothing is looked for.
     data_dir: PathBuf,
+    webhooks: Arc<Webhooks>,
+    ledger: Ledger,
     closing: CancellationToken,
 }
 
 type State<T> = axum::extract::State<Arc<Api<T>>>;
 
-/// All routes of the table. Every one but health needs the token. `data_dir` is where the service keeps its own files.
+/// All routes of the table. Every one but health and push webhooks needs the token; those have signatures. `data_dir` is
+/// where the service keeps its own files.
 pub fn router<T: Target>(
     service: Handle<T>,
     access: Access,
     data_dir: PathBuf,
+    webhooks: Arc<Webhooks>,
     closing: CancellationToken,
 ) -> Router {
-    let api = Arc::new(Api { service, access, data_dir, closing });
-    let (mut open, mut guarded) = (Router::new(), Router::new());
+    let ledger = Ledger::new(service.core().store.clone());
+    let api = Arc::new(Api { service, access, data_dir, webhooks, ledger, closing });
+    let (mut open, mut guarded, mut signed) = (Router::new(), Router::new(), Router::new());
     for Route { endpoint, serve } in routes::table() {
-        let router = if endpoint.is_open { &mut open } else { &mut guarded };
+        let router = match endpoint.needs {
+            Needs::Nothing => &mut open,
+            Needs::Token => &mut guarded,
+            Needs::Signature => &mut signed,
+        };
         *router = std::mem::take(router).route(endpoint.path, serve);
     }
     let guarded = guarded
@@ -65,6 +77,8 @@ pub fn router<T: Target>(
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_token));
     open.merge(guarded)
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_host))
+        // Providers and tunnels name whatever host they like; who has the secret is no page in a browser.
+        .merge(signed.layer(DefaultBodyLimit::disable()))
         .with_state(api)
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::act::Target;
 
-use super::routes::{self, Endpoint, Gives};
+use super::routes::{self, Endpoint, Gives, Needs};
 use super::wire::ErrorView;
 
 /// The document.
@@ -48,7 +48,10 @@ fn document<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Value {
         "components": {
             "schemas": schemas,
             "responses": { "error": content("It was not carried out", "application/json", &json!(error)) },
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer" },
+                "signature": { "type": "apiKey", "in": "header", "name": "X-Hub-Signature-256" },
+            },
         },
     })
 }
@@ -66,9 +69,12 @@ fn operation(endpoint: &Endpoint, taken: &mut SchemaGenerator, given: &mut Schem
         made["requestBody"] =
             json!({ "required": true, "content": { "application/json": { "schema": schema } } });
     }
-    if endpoint.is_open {
-        made["security"] = json!([]);
-    } else {
+    match endpoint.needs {
+        Needs::Nothing => made["security"] = json!([]),
+        Needs::Signature => made["security"] = json!([{ "signature": [] }]),
+        Needs::Token => {}
+    }
+    if endpoint.needs != Needs::Nothing {
         answers.insert("default".into(), json!({ "$ref": "#/components/responses/error" }));
     }
     made["responses"] = answers.into();

@@ -12,12 +12,13 @@ use crate::act::Target;
 
 use super::listings::{Named, OfHistory, OfUnit};
 use super::runs::{OfLog, OfRuns};
+use super::webhooks::OfDeliveries;
 use super::wire::{
-    DevRequest, DiffRequest, EventView, HistoryView, Items, LogView, NewRun, NewSource, ReconcileRequest,
-    ReportView, RollbackRequest, RunView, SourceView, StatusView, SubjectRequest, SuspendRequest,
-    UnitRequest, UnitView, WhyView,
+    DeliveryAnswer, DeliveryView, DevRequest, DiffRequest, EventView, HistoryView, Items, LogView, NewRun,
+    NewSource, ReconcileRequest, ReportView, RollbackRequest, RunView, SamplePush, SourceView, StatusView,
+    SubjectRequest, SuspendRequest, UnitRequest, UnitView, WhyView,
 };
-use super::{Api, commands, events, listings, metrics, openapi, runs};
+use super::{Api, commands, events, listings, metrics, openapi, runs, webhooks};
 
 /// Makes the schema of a type.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -52,6 +53,17 @@ impl Method {
     }
 }
 
+/// What a caller has to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// The token, and a `Host` that is served.
+    Token,
+    /// Nothing but a `Host` that is served.
+    Nothing,
+    /// The signature of a webhook.
+    Signature,
+}
+
 /// What a call gives where it succeeds.
 #[derive(Clone, Copy)]
 pub(super) enum Gives {
@@ -76,8 +88,7 @@ pub(super) struct Endpoint {
     pub(super) id: &'static str,
     /// One sentence.
     pub(super) about: &'static str,
-    /// Whether it needs no token.
-    pub(super) is_open: bool,
+    pub(super) needs: Needs,
     pub(super) query: Option<SchemaOf>,
     pub(super) body: Option<SchemaOf>,
     /// The status where it succeeds.
@@ -94,11 +105,15 @@ pub(super) struct Route<T> {
 impl Endpoint {
     fn new(method: Method, path: &'static str, id: &'static str, about: &'static str) -> Self {
         let (query, body, gives) = (None, None, Gives::Text);
-        Self { method, path, id, about, is_open: false, query, body, status: 200, gives }
+        Self { method, path, id, about, needs: Needs::Token, query, body, status: 200, gives }
     }
 
     fn open(self) -> Self {
-        Self { is_open: true, ..self }
+        Self { needs: Needs::Nothing, ..self }
+    }
+
+    fn signed(self) -> Self {
+        Self { needs: Needs::Signature, ..self }
     }
 
     fn query<Q: JsonSchema>(self) -> Self {
@@ -136,7 +151,7 @@ fn post(path: &'static str, id: &'static str, about: &'static str) -> Endpoint {
 
 /// Every route there is.
 pub(super) fn table<T: Target>() -> Vec<Route<T>> {
-    [service(), listed(), sources(), asked(), started()].into_iter().flatten().collect()
+    [service(), listed(), sources(), pushed(), asked(), started()].into_iter().flatten().collect()
 }
 
 fn service<T: Target>() -> Vec<Route<T>> {
@@ -211,6 +226,38 @@ fn sources<T: Target>() -> Vec<Route<T>> {
         )
         .json::<ReportView>()
         .by(commands::dev_off),
+    ]
+}
+
+fn pushed<T: Target>() -> Vec<Route<T>> {
+    vec![
+        post(
+            "/webhooks/{name}",
+            "deliverPush",
+            "Takes a push webhook that is signed with the secret of the source",
+        )
+        .signed()
+        .status(202)
+        .json::<DeliveryAnswer>()
+        .by(webhooks::receive),
+        post(
+            "/api/v1/sources/{name}/sample-push",
+            "signSamplePush",
+            "Signs a push to try the webhook of a source",
+        )
+        .json::<SamplePush>()
+        .by(webhooks::sample),
+        get("/api/v1/deliveries", "listDeliveries", "Lists deliveries of push webhooks, newest first")
+            .query::<OfDeliveries>()
+            .json::<Items<DeliveryView>>()
+            .by(webhooks::list),
+        post(
+            "/api/v1/deliveries/{number}/redeliver",
+            "redeliver",
+            "Looks again for what a delivery announced",
+        )
+        .json::<DeliveryView>()
+        .by(webhooks::redeliver),
     ]
 }
 

@@ -4,6 +4,9 @@
 //! anything of a file's content.
 
 mod convert;
+mod webhooks;
+
+pub use webhooks::{DeliveryAnswer, DeliveryView, SamplePush, WebhookView};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -162,6 +165,9 @@ pub struct SourceView {
     pub last_fetch_at: Option<String>,
     /// How many passes found nothing.
     pub passes: u64,
+    /// How its push webhook fares; null where it has none.
+    #[serde(default)]
+    pub webhook: Option<WebhookView>,
     /// Set while nothing is done about it.
     pub suspended: Option<SuspensionView>,
     /// Its conditions.

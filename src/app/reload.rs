@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Webhooks;
 use crate::config::secret::Secret;
 use crate::config::{self, ConfigError, Role, Settings};
 use crate::model::condition::{ConditionStatus, ConditionType};
@@ -36,7 +38,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Reload {
     file: PathBuf,
     service: Service,
-    limits: Live<Limits>,
+    shared: Shared,
     started: Started,
     /// The file's bytes that were read last.
     read: Option<Vec<u8>>,
@@ -44,6 +46,12 @@ pub(super) struct Reload {
     wrong: Vec<ConfigError>,
     /// Whether something of them could not be applied.
     owes: bool,
+}
+
+/// What parts of the service read anew whenever they use it.
+pub(super) struct Shared {
+    pub limits: Live<Limits>,
+    pub webhooks: Arc<Webhooks>,
 }
 
 /// What holds until the service is started again.
@@ -64,7 +72,7 @@ enum Why {
 }
 
 impl Reload {
-    pub(super) fn new(settings: &Settings, service: Service, limits: Live<Limits>) -> Self {
+    pub(super) fn new(settings: &Settings, service: Service, shared: Shared) -> Self {
         let started = Started {
             listen: settings.listen,
             insecure_http: settings.insecure_http,
@@ -73,7 +81,8 @@ impl Reload {
             programs: settings.programs.clone(),
         };
         let file = settings.file.clone();
-        let made = Self { file, service, limits, started, read: None, wrong: Vec::new(), owes: false };
+        let made = Self { file, service, shared, started, read: None, wrong: Vec::new(), owes: false };
+        made.set_webhooks(settings);
         made.show_read(settings);
         made
     }
@@ -177,17 +186,23 @@ impl Reload {
         gone.map(|record| record.spec.name.clone()).collect()
     }
 
+    fn set_webhooks(&self, settings: &Settings) {
+        self.service.core().webhooks.set(settings.webhooks.keys().cloned().collect());
+        self.shared.webhooks.set(&settings.webhooks, settings.webhook_bytes);
+    }
+
     fn takes_away(&self, settings: &Settings) -> bool {
         !self.gone(settings).is_empty()
     }
 
     /// Makes the sources and limits those of the settings; gives back whether all of it could be done.
     async fn apply(&self, settings: Settings) -> bool {
-        let mut anew = *self.limits.get() != settings.limits;
+        let mut anew = *self.shared.limits.get() != settings.limits;
         if anew {
             tracing::info!("limits changed");
-            self.limits.set(settings.limits.clone());
+            self.shared.limits.set(settings.limits.clone());
         }
+        self.set_webhooks(&settings);
         // Before any source: no unit may read what is kindling's own from now on.
         anew |= self.service.core().trust.reserve(settings.own_variables.clone());
         let gone = self.gone(&settings);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::code;
-use crate::api::wire::ErrorView;
+use crate::api::wire::{DeliveryAnswer, ErrorView, SamplePush};
 
 use super::error::{CliError, chain};
 use super::find::{Found, Whence, is_loopback};
@@ -114,6 +114,28 @@ impl Client {
     /// As [`Client::get`].
     pub async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, CliError> {
         self.json(self.request(Method::DELETE, path, &[])).await
+    }
+
+    /// Posts a push to the webhook of a source, as its provider would: gives back the HTTP status and the answer.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn deliver(&self, source: &str, push: &SamplePush) -> Result<(u16, DeliveryAnswer), CliError> {
+        let mut url = self.found.url.clone();
+        if let Ok(mut parts) = url.path_segments_mut() {
+            parts.pop_if_empty().extend(["webhooks", source]);
+        }
+        let mut request = self.http.post(url).body(push.body.clone());
+        for (name, value) in &push.headers {
+            request = request.header(name, value);
+        }
+        let response = self.send(request).await?;
+        let status = response.status().as_u16();
+        let body = response.bytes().await.map_err(|error| broken(&error))?;
+        let answer = serde_json::from_slice(&body).map_err(|error| {
+            CliError::outside(format!("the answer of {} cannot be read", self.address())).because(&error)
+        })?;
+        Ok((status, answer))
     }
 
     /// A stream of values: returns when the service has begun to send them.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use serde::de::DeserializeOwned;
 
-use crate::api::wire::{EventView, Items, RunView, SourceView, UnitView};
+use crate::api::wire::{DeliveryView, EventView, Items, RunView, SourceView, UnitView};
 use crate::api::{code, exit};
 
 use super::Context;
@@ -21,13 +21,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Such a look may take this part of the time, whatever the length of the listing.
 const SHARE: u32 = 20;
 
-/// List sources, units or runs
+/// List sources, units, runs or deliveries of webhooks
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Choose what to list: sources, units or runs
+    /// Choose what to list: sources, units, runs or deliveries
     #[arg(value_enum, value_name = "KIND", hide_possible_values = true)]
     kind: Kind,
-    /// List only this one: a source, a unit by its id or the end of it, or the runs of a task
+    /// List only this one: a source, a unit by its id or the end of it, or the runs of a task, or the deliveries to a source
     name: Option<String>,
     /// Print a row again whenever it changes, until interrupted
     #[arg(short, long)]
@@ -35,7 +35,7 @@ pub struct Args {
     /// List only runs that stand so, such as failed
     #[arg(long)]
     status: Option<String>,
-    /// List this many runs at most
+    /// List this many runs or deliveries at most
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
 }
@@ -51,16 +51,23 @@ enum Kind {
     /// Runs
     #[value(alias = "run")]
     Runs,
+    /// Deliveries
+    #[value(alias = "delivery")]
+    Deliveries,
 }
 
 pub async fn get(args: &Args, context: &mut Context) -> Ended {
-    if args.kind != Kind::Runs && (args.status.is_some() || args.limit.is_some()) {
-        return Err(CliError::usage("--status and --limit are for runs only"));
+    if args.kind != Kind::Runs && args.status.is_some() {
+        return Err(CliError::usage("--status is for runs only"));
+    }
+    if !matches!(args.kind, Kind::Runs | Kind::Deliveries) && args.limit.is_some() {
+        return Err(CliError::usage("--limit is for runs and deliveries only"));
     }
     let client = context.client()?;
     match args.kind {
         Kind::Sources => list::<SourceView>(args, &client, &mut context.output).await,
         Kind::Units => list::<UnitView>(args, &client, &mut context.output).await,
+        Kind::Deliveries => list::<DeliveryView>(args, &client, &mut context.output).await,
         Kind::Runs => list::<RunView>(args, &client, &mut context.output).await,
     }
 }
@@ -150,6 +157,23 @@ impl Listed for RunView {
 
     async fn changed(args: &Args, client: &Client, event: &EventView) -> Result<Vec<Self>, CliError> {
         if event.kind.starts_with("run.") { or_gone(Self::all(args, client).await) } else { Ok(Vec::new()) }
+    }
+
+    fn gone(_: &EventView) -> Option<&str> {
+        None
+    }
+}
+
+impl Listed for DeliveryView {
+    const NONE: &'static str = "no deliveries";
+
+    async fn all(args: &Args, client: &Client) -> Result<Vec<Self>, CliError> {
+        let limit = args.limit.map(|limit| limit.to_string());
+        items(client, "deliveries", &[("source", args.name.as_deref()), ("limit", limit.as_deref())]).await
+    }
+
+    async fn changed(args: &Args, client: &Client, _: &EventView) -> Result<Vec<Self>, CliError> {
+        or_gone(Self::all(args, client).await)
     }
 
     fn gone(_: &EventView) -> Option<&str> {

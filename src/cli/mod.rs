@@ -52,6 +52,7 @@ mod suspend;
 mod validate;
 mod values;
 mod wait;
+mod webhook;
 mod why;
 
 /// Keep what runs equal to what is written in git, or in a working copy
@@ -132,6 +133,7 @@ enum Command {
     Suspend(suspend::Args),
     Resume(resume::Args),
     Source(source::Args),
+    Webhook(webhook::Args),
     Check(check::Args),
     Completions(completions::Args),
 }
@@ -281,6 +283,7 @@ async fn ask(context: &mut Context, command: Command) -> Ended {
         Command::Suspend(args) => suspend::suspend(&args, context).await,
         Command::Resume(args) => resume::resume(&args, context).await,
         Command::Source(args) => source::source(args, context).await,
+        Command::Webhook(args) => webhook::webhook(&args, context).await,
         Command::Check(args) => check::check(&args, context).await,
         Command::Serve(_) | Command::Init(_) | Command::Completions(_) => Ok(exit::DONE),
     }

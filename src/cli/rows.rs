@@ -1,6 +1,8 @@
 //! Units, sources, runs and history as rows of tables.
 
-use crate::api::wire::{ConditionView, HistoryView, RunView, SourceView, SuspensionView, UnitView};
+use crate::api::wire::{
+    ConditionView, DeliveryView, HistoryView, RunView, SourceView, SuspensionView, UnitView,
+};
 use crate::model::time::{Timestamp, human};
 
 use super::output::{Row, age, short, short_revision};
@@ -86,7 +88,9 @@ impl Row for SourceView {
                 self.location.clone(),
             ]);
         }
-        let stops: Vec<String> = dev(self).into_iter().chain(suspension(self.suspended.as_ref())).collect();
+        let stops =
+            dev(self).into_iter().chain(suspension(self.suspended.as_ref())).chain(broken_webhook(self));
+        let stops: Vec<String> = stops.collect();
         cells.push(with_stops((!stops.is_empty()).then(|| stops.join("; ")), worst(&self.conditions)));
         cells
     }
@@ -129,6 +133,44 @@ impl Row for RunView {
 
     fn name(&self) -> String {
         self.id.clone()
+    }
+}
+
+impl Row for DeliveryView {
+    fn headers(wide: bool) -> Vec<&'static str> {
+        let mut headers = vec!["NUMBER", "SOURCE", "EVENT", "REF", "REVISION", "OUTCOME", "AGE"];
+        if wide {
+            headers.extend(["PROVIDER", "ID", "REPEAT", "DUPLICATES"]);
+        }
+        headers.push("MESSAGE");
+        headers
+    }
+
+    fn cells(&self, wide: bool, now: Timestamp) -> Vec<String> {
+        let mut cells = vec![
+            self.number.to_string(),
+            self.source.clone(),
+            self.event.clone(),
+            self.reference.clone().unwrap_or_default(),
+            short_revision(self.revision.as_deref()),
+            self.outcome.clone(),
+            age(&self.received_at, now),
+        ];
+        if wide {
+            let repeat = if self.repeat { "yes" } else { "" };
+            cells.extend([
+                self.provider.clone(),
+                self.id.clone(),
+                repeat.to_owned(),
+                self.duplicates.to_string(),
+            ]);
+        }
+        cells.push(self.reason.clone());
+        cells
+    }
+
+    fn name(&self) -> String {
+        self.number.to_string()
     }
 }
 
@@ -212,6 +254,17 @@ fn unit_message(unit: &UnitView) -> String {
     let held = hold(unit).filter(|_| reason != "Held");
     let stops: Vec<String> = dev_of_unit(unit).into_iter().chain(suspended).chain(held).collect();
     with_stops((!stops.is_empty()).then(|| stops.join("; ")), worst(&unit.conditions))
+}
+
+/// What is wrong with the webhook of a source, if anything is.
+fn broken_webhook(source: &SourceView) -> Option<String> {
+    let webhook = source.webhook.as_ref()?;
+    let revision = webhook.missed_revision.as_deref()?;
+    Some(format!(
+        "its webhook did not deliver {} ({} missed)",
+        short_revision(Some(revision)),
+        webhook.missed
+    ))
 }
 
 /// Dev mode in words.

@@ -28,7 +28,7 @@ mod trust;
 pub mod words;
 pub mod yaml;
 
-pub use self::sections::{DEFAULT_DATA_DIR, DEFAULT_LISTEN, is_inside};
+pub use self::sections::{DEFAULT_DATA_DIR, DEFAULT_LISTEN, DEFAULT_WEBHOOK_BYTES, is_inside};
 
 /// What kindling.yaml says.
 #[derive(Clone, Debug)]
@@ -47,12 +47,16 @@ pub struct Settings {
     pub sources: Vec<SourceSpec>,
     /// The line of each one's name in the file, from 1.
     pub source_lines: BTreeMap<SourceName, u32>,
+    /// The secrets of push webhooks, of the sources that have one.
+    pub webhooks: BTreeMap<SourceName, Vec<Secret>>,
     /// Programs of runtimes by the runtime's word, in place of those on `PATH`; absolute.
     pub programs: BTreeMap<String, PathBuf>,
     /// Variables that a key ending in `_env` names anywhere in the file: no unit may have them.
     pub own_variables: BTreeSet<String>,
     /// Limits for units.
     pub limits: Limits,
+    /// Largest body of a push webhook, in bytes.
+    pub webhook_bytes: u64,
 }
 
 /// Who reads the settings.

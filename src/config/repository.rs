@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::duration::{DURATION, duration};
-use super::node::{Field, Fields};
+use super::node::{Field, Fields, Value};
 use super::remote::{Reach, check_branch, check_commit, check_range, check_tag, check_url, reach};
+use super::secret::Secret;
 use super::sections::Reader;
 use crate::model::path::RelPath;
 use crate::model::source::{DEFAULT_POLL_INTERVAL, GitAuth, GitOrigin, GitRef, Rewrite};
@@ -12,11 +13,18 @@ use crate::model::source::{DEFAULT_POLL_INTERVAL, GitAuth, GitOrigin, GitRef, Re
 /// A shorter interval asks a server more often than any change is worth.
 const MIN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Shortest secret of a webhook, in bytes (DESIGN 9).
+const MIN_SECRET_BYTES: usize = 16;
+
+/// Secrets that a webhook may be signed with at a time (DESIGN 9).
+const MOST_SECRETS: usize = 2;
+
 /// Longest name of a variable, in bytes.
 const MAX_VARIABLE_BYTES: usize = 255;
 
-pub(super) const GIT: [&str; 9] =
-    ["url", "branch", "tag", "semver", "commit", "path", "poll_interval", "auth", "rewrite"];
+pub(super) const GIT: [&str; 10] =
+    ["url", "branch", "tag", "semver", "commit", "path", "poll_interval", "webhook", "auth", "rewrite"];
+pub(super) const WEBHOOK: [&str; 2] = ["secret_env", "secret_file"];
 pub(super) const AUTH: [&str; 3] = ["token_env", "token_file", "ssh_key_file"];
 
 /// What is followed: the key, its rule, and what is made of it. At most one of them is given.
@@ -50,6 +58,7 @@ impl Reader<'_> {
             };
             field.parsed("`follow` or `guard`", read, &mut self.errors)
         });
+        self.secrets = fields.get("webhook").map(|field| self.webhook(&field)).unwrap_or_default();
         Some(GitOrigin {
             url: url?,
             reference: reference?,
@@ -77,6 +86,47 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// The secrets that a push webhook may be signed with: two while one takes the other's place.
+    fn webhook(&mut self, field: &Field<'_>) -> Vec<Secret> {
+        let Some(fields) = field.fields(&WEBHOOK, &mut self.errors) else { return Vec::new() };
+        let (field, is_env) = match (fields.get("secret_env"), fields.get("secret_file")) {
+            (Some(field), None) => (field, true),
+            (None, Some(field)) => (field, false),
+            (None, None) => {
+                let message = "one of the fields `secret_env` and `secret_file` is missing";
+                self.errors.push(fields.error(fields.at, message));
+                return Vec::new();
+            }
+            (Some(one), Some(other)) => {
+                let at = one.key_at.max(other.key_at);
+                let message = "the secrets come from `secret_env` or `secret_file`, not both";
+                self.errors.push(fields.error(at, message));
+                return Vec::new();
+            }
+        };
+        let is_list = matches!(field.node.value, Value::List(_));
+        let named =
+            if is_list { field.list(&mut self.errors).unwrap_or_default() } else { vec![field.clone()] };
+        if named.is_empty() || named.len() > MOST_SECRETS {
+            self.errors.push(field.error("must name one secret, or two while one takes the other's place"));
+            return Vec::new();
+        }
+        named.iter().filter_map(|field| self.webhook_secret(field, is_env)).collect()
+    }
+
+    fn webhook_secret(&mut self, field: &Field<'_>, is_env: bool) -> Option<Secret> {
+        let text = if is_env { self.token_from_env(field)? } else { self.token_from_file(field)? };
+        let refusal = if text.len() < MIN_SECRET_BYTES {
+            "gives a secret shorter than 16 bytes"
+        } else if text.bytes().all(|byte| Some(byte) == text.bytes().next()) {
+            "gives a secret of one repeated character"
+        } else {
+            return Some(Secret::new(text));
+        };
+        self.hinted(field.error(refusal), "`openssl rand -hex 32` makes one");
+        None
     }
 
     fn auth(&mut self, field: &Field<'_>, url: Option<&str>) -> Option<GitAuth> {

@@ -26,6 +26,12 @@ pub const DEFAULT_DATA_DIR: &str = ".kindling";
 /// Shortest token, in bytes: what a generated 128-bit value has.
 const MIN_TOKEN_BYTES: usize = 16;
 
+/// Largest body of a webhook by default (DESIGN 12).
+pub const DEFAULT_WEBHOOK_BYTES: u64 = 3 << 20;
+
+/// Largest body of a webhook that can be allowed (DESIGN 12).
+const MAX_WEBHOOK_BYTES: u64 = 25 << 20;
+
 /// Longest file that holds a token, in bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
@@ -34,8 +40,20 @@ pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "inse
 pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
-pub(super) const LIMITS: [&str; 11] =
-    ["file", "unit", "files", "depth", "manifest", "taskset", "entries", "kv_value", "kv", "kv_keys", "runs"];
+pub(super) const LIMITS: [&str; 12] = [
+    "file",
+    "unit",
+    "files",
+    "depth",
+    "manifest",
+    "taskset",
+    "entries",
+    "kv_value",
+    "kv",
+    "kv_keys",
+    "runs",
+    "webhook_body",
+];
 
 pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
     // A file of comments is a configuration: all defaults.
@@ -43,7 +61,8 @@ pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result
     let is_blank = is_small && std::str::from_utf8(text).is_ok_and(is_blank);
     let text = if is_blank { b"{}" } else { text };
     let dir = file.parent().unwrap_or(Path::new("/"));
-    let mut reader = Reader { file, dir, env, role, errors: Vec::new(), hints: BTreeMap::new() };
+    let mut reader =
+        Reader { file, dir, env, role, errors: Vec::new(), secrets: Vec::new(), hints: BTreeMap::new() };
     let node = match Node::read(text, &Budget::settings()) {
         Ok(node) => node,
         Err(error) => {
@@ -57,12 +76,23 @@ pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result
     }
 }
 
+/// What the list of sources says.
+#[derive(Default)]
+struct Sources {
+    specs: Vec<SourceSpec>,
+    /// The line of each one's name.
+    lines: BTreeMap<SourceName, u32>,
+    webhooks: BTreeMap<SourceName, Vec<Secret>>,
+}
+
 pub(super) struct Reader<'a> {
     file: &'a Path,
     dir: &'a Path,
     env: Env<'a>,
     role: Role,
     pub(super) errors: Vec<YamlError>,
+    /// The secrets of the webhook of the source that was read last.
+    pub(super) secrets: Vec<Secret>,
     /// Hints by the number of their error.
     hints: BTreeMap<usize, String>,
 }
@@ -97,9 +127,12 @@ impl Reader<'_> {
             None => Some(self.dir.join(DEFAULT_DATA_DIR)),
         };
         let sources = top.get("sources").map(|field| self.sources(&field, data_dir.as_deref()));
-        let (sources, source_lines) = sources.unwrap_or_default();
+        let Sources { specs: sources, lines: source_lines, webhooks } = sources.unwrap_or_default();
         let programs = top.get("runtimes").map(|field| self.programs(&field)).unwrap_or_default();
-        let limits = top.get("limits").map_or_else(Limits::default, |field| self.limits(&field));
+        let limits = top.get("limits").and_then(|field| field.fields(&LIMITS, &mut self.errors));
+        let webhook_bytes =
+            limits.as_ref().map_or(DEFAULT_WEBHOOK_BYTES, |fields| self.webhook_bytes(fields));
+        let limits = limits.map_or_else(Limits::default, |fields| self.limits(&fields));
         Some(Settings {
             file: self.file.to_owned(),
             listen,
@@ -108,9 +141,11 @@ impl Reader<'_> {
             data_dir: data_dir?,
             sources,
             source_lines,
+            webhooks,
             programs,
             own_variables: trust::own_variables(document.node),
             limits,
+            webhook_bytes,
         })
     }
 
@@ -156,7 +191,7 @@ impl Reader<'_> {
         None
     }
 
-    fn token_from_env(&mut self, field: &Field<'_>) -> Option<String> {
+    pub(super) fn token_from_env(&mut self, field: &Field<'_>) -> Option<String> {
         let name = field.text(&mut self.errors)?;
         let value = (self.env)(name).filter(|value| !value.is_empty());
         if value.is_none() && self.role == Role::Service {
@@ -167,7 +202,7 @@ impl Reader<'_> {
         value.map(|value| value.to_string_lossy().into_owned())
     }
 
-    fn token_from_file(&mut self, field: &Field<'_>) -> Option<String> {
+    pub(super) fn token_from_file(&mut self, field: &Field<'_>) -> Option<String> {
         let path = self.path(field)?;
         match read_bounded(&path, MAX_TOKEN_FILE_BYTES) {
             Ok(bytes) if bytes.len() as u64 > MAX_TOKEN_FILE_BYTES => {
@@ -208,24 +243,23 @@ impl Reader<'_> {
         }
     }
 
-    fn sources(
-        &mut self,
-        field: &Field<'_>,
-        data_dir: Option<&Path>,
-    ) -> (Vec<SourceSpec>, BTreeMap<SourceName, u32>) {
-        let mut lines = BTreeMap::new();
-        let mut sources = Vec::new();
+    fn sources(&mut self, field: &Field<'_>, data_dir: Option<&Path>) -> Sources {
+        let mut sources = Sources::default();
         for field in field.list(&mut self.errors).unwrap_or_default() {
             let Some(fields) = field.fields(&SOURCE, &mut self.errors) else { continue };
             let name = fields
                 .required("name", &mut self.errors)
-                .and_then(|field| self.source_name(&field, &mut lines));
+                .and_then(|field| self.source_name(&field, &mut sources.lines));
             let origin = self.origin(&fields, data_dir);
+            let secrets = std::mem::take(&mut self.secrets);
+            if let (Some(name), false) = (&name, secrets.is_empty()) {
+                sources.webhooks.insert(name.clone(), secrets);
+            }
             let allow =
                 fields.get("allow").map(|field| trust::allow(&field, &mut self.errors)).unwrap_or_default();
-            sources.extend(name.zip(origin).map(|(name, origin)| SourceSpec { name, origin, allow }));
+            sources.specs.extend(name.zip(origin).map(|(name, origin)| SourceSpec { name, origin, allow }));
         }
-        (sources, lines)
+        sources
     }
 
     fn source_name(
@@ -315,9 +349,15 @@ impl Reader<'_> {
         named.filter_map(read).collect()
     }
 
-    fn limits(&mut self, field: &Field<'_>) -> Limits {
+    fn webhook_bytes(&mut self, fields: &Fields<'_>) -> u64 {
+        let what = "a size such as `3MiB`, above 0 and at most 25 MiB";
+        let read = |text: &str| size(text).filter(|bytes| (1..=MAX_WEBHOOK_BYTES).contains(bytes));
+        let field = fields.get("webhook_body");
+        field.and_then(|field| field.parsed(what, read, &mut self.errors)).unwrap_or(DEFAULT_WEBHOOK_BYTES)
+    }
+
+    fn limits(&mut self, fields: &Fields<'_>) -> Limits {
         let default = Limits::default();
-        let Some(fields) = field.fields(&LIMITS, &mut self.errors) else { return default };
         let mut limit = |name: &str, what: &str, read: fn(&str) -> Option<u64>, default: u64| {
             let what = format!("{what}, above 0");
             let read = |text: &str| read(text).filter(|value| *value > 0);

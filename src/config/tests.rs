@@ -65,6 +65,7 @@ fn the_references_settings_are_the_defaults() {
     assert_eq!(written.insecure_http, default.insecure_http);
     assert_eq!(written.data_dir, default.data_dir);
     assert_eq!(written.limits, default.limits);
+    assert_eq!(written.webhook_bytes, default.webhook_bytes);
     assert_eq!(written.token.unwrap().reveal(), "0123456789abcdef");
     let git = GitOrigin {
         url: "https://git.example.org/team/jobs.git".into(),
@@ -81,7 +82,7 @@ fn the_references_settings_are_the_defaults() {
 
 #[test]
 fn the_reference_names_every_key() {
-    use super::repository::{AUTH, GIT};
+    use super::repository::{AUTH, GIT, WEBHOOK};
     use super::sections::{LIMITS, LOCAL, RUNTIMES, SERVER, SOURCE, TOP};
     use super::trust::ALLOW;
     let keys: Vec<&str> = REFERENCE
@@ -89,9 +90,32 @@ fn the_reference_names_every_key() {
         .filter_map(|line| line.trim_start_matches(['#', ' ', '-']).split_once(':'))
         .map(|(key, _)| key)
         .collect();
-    for key in [&TOP[..], &SERVER, &SOURCE, &GIT, &AUTH, &LOCAL, &ALLOW, &RUNTIMES, &LIMITS].concat() {
+    for key in
+        [&TOP[..], &SERVER, &SOURCE, &GIT, &WEBHOOK, &AUTH, &LOCAL, &ALLOW, &RUNTIMES, &LIMITS].concat()
+    {
         assert!(keys.contains(&key), "{key}");
     }
+}
+
+#[test]
+fn secrets_of_webhooks() {
+    let source =
+        |webhook: &str| format!("sources:\n- name: a\n  git: {{url: /srv/a, webhook: {{{webhook}}}}}\n");
+    let team = SourceName::new("a").unwrap();
+    // The environment of these tests gives one value to every variable.
+    for (webhook, secrets) in [("secret_env: A", 1), ("secret_env: [NEW, OLD]", 2)] {
+        let settings = read(&source(webhook)).unwrap();
+        assert_eq!(settings.webhooks[&team].len(), secrets, "{webhook}");
+        assert!(settings.webhooks[&team].iter().all(|secret| secret.reveal() == "0123456789abcdef"));
+        assert!(settings.own_variables.contains(if secrets == 1 { "A" } else { "OLD" }));
+    }
+    for webhook in
+        ["", "secret_env: []", "secret_env: [A, B, C]", "secret_env: A, secret_file: x", "secret: x"]
+    {
+        assert_eq!(read(&source(webhook)).unwrap_err().len(), 1, "{webhook}");
+    }
+    assert!(read("limits: {webhook_body: 26MiB}\n").is_err());
+    assert_eq!(read("limits: {webhook_body: 25MiB}\n").unwrap().webhook_bytes, 25 << 20);
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub enum TriggerKind {
     Start,
     /// A poll's tick.
     Poll,
+    /// A push webhook.
+    Webhook,
     /// A file event, or a scan of a local tree.
     File,
     /// A command of a person or a program.
@@ -30,8 +32,16 @@ pub enum TriggerKind {
 }
 
 impl TriggerKind {
-    const ALL: [Self; 7] =
-        [Self::Start, Self::Poll, Self::File, Self::Command, Self::Dev, Self::Rollback, Self::Drift];
+    const ALL: [Self; 8] = [
+        Self::Start,
+        Self::Poll,
+        Self::Webhook,
+        Self::File,
+        Self::Command,
+        Self::Dev,
+        Self::Rollback,
+        Self::Drift,
+    ];
 
     /// The word.
     #[must_use]
@@ -39,6 +49,7 @@ impl TriggerKind {
         match self {
             Self::Start => "start",
             Self::Poll => "poll",
+            Self::Webhook => "webhook",
             Self::File => "file",
             Self::Command => "command",
             Self::Dev => "dev",

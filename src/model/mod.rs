@@ -5,6 +5,7 @@
 
 pub mod condition;
 pub mod cron;
+pub mod delivery;
 pub mod event;
 pub mod hash;
 pub mod history;

@@ -125,6 +125,12 @@ pub trait Source: Send + 'static {
     /// Waits for the next hint; for ever where there are none. Cancel safe.
     fn hint(&mut self) -> impl Future<Output = Hint> + Send;
 
+    /// Whether the commit `new` is `old` or descends from it, as far as what was fetched tells.
+    fn leads_to(&mut self, old: &Revision, new: &Revision) -> impl Future<Output = bool> + Send {
+        let is_same = old == new;
+        async move { is_same }
+    }
+
     /// Takes note that nothing follows it any more: what was kept for it alone may go.
     fn forget(&mut self) -> impl Future<Output = ()> + Send {
         async {}
@@ -182,6 +188,13 @@ impl Source for AnySource {
         match self {
             Self::Git(source) => source.hint().await,
             Self::Local(source) => source.hint().await,
+        }
+    }
+
+    async fn leads_to(&mut self, old: &Revision, new: &Revision) -> bool {
+        match self {
+            Self::Git(source) => source.leads_to(old, new).await,
+            Self::Local(source) => source.leads_to(old, new).await,
         }
     }
 

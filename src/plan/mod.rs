@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod nested;
 pub mod params;
 pub mod schedule;
+pub mod push;
 pub mod stray;
 pub mod taskset;
 pub mod trace;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::model::condition::Conditions;
+use crate::model::delivery::WebhookHealth;
 use crate::model::id::{SourceName, UnitId};
+use crate::model::path::RelPath;
 use crate::record::{SourceRecord, UnitRecord};
 
 /// A read model of the recorded state. Cheap to clone: all clones are one board.
@@ -21,6 +23,9 @@ struct Inner {
     read: RwLock<BTreeSet<SourceName>>,
     /// Where the configuration file names its sources, as `FILE:LINE`.
     declared_at: RwLock<BTreeMap<SourceName, String>>,
+    /// The repositories that the sets of a source lead to.
+    repositories: RwLock<BTreeMap<SourceName, Arc<Vec<RelPath>>>>,
+    webhooks: RwLock<BTreeMap<SourceName, WebhookHealth>>,
     /// What is so of the service itself.
     service: RwLock<Conditions>,
 }
@@ -95,6 +100,37 @@ impl Board {
         change(&mut self.0.service.write().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The roots of the repositories that the sets of a source lead to.
+    #[must_use]
+    pub fn repositories(&self, name: &SourceName) -> Arc<Vec<RelPath>> {
+        self.0
+            .repositories
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn set_repositories(&self, name: &SourceName, roots: Vec<RelPath>) {
+        if *self.repositories(name) == roots {
+            return;
+        }
+        let mut all = self.0.repositories.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(name.clone(), Arc::new(roots));
+    }
+
+    /// How the push webhook of a source fares.
+    #[must_use]
+    pub fn webhook(&self, name: &SourceName) -> WebhookHealth {
+        self.0.webhooks.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn change_webhook(&self, name: &SourceName, change: impl FnOnce(&mut WebhookHealth)) {
+        let mut all = self.0.webhooks.write().unwrap_or_else(PoisonError::into_inner);
+        change(all.entry(name.clone()).or_default());
+    }
+
     pub(super) fn mark_looked(&self, name: &SourceName) {
         if !self.is_looked_at(name) {
             self.0.looked.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
@@ -136,6 +172,8 @@ impl Board {
 
     pub(super) fn remove_source(&self, name: &SourceName) {
         self.0.sources.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.repositories.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.webhooks.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.read.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

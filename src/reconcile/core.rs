@@ -1,11 +1,13 @@
 //! What all source loops share.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::act::Target;
 use crate::act::registry::Registry;
+use crate::model::id::SourceName;
 use crate::model::limits::Limits;
 use crate::model::time::Timestamp;
 use crate::record::{Blobs, Store};
@@ -45,6 +47,8 @@ pub struct Core<T> {
     pub clock: Clock,
     /// Limits of units.
     pub limits: Live<Limits>,
+    /// Which sources have a push webhook.
+    pub webhooks: Live<BTreeSet<SourceName>>,
     /// Cancelled when the service ends.
     pub closing: CancellationToken,
 }

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::act::Target;
 use crate::model::condition::{ConditionStatus, ConditionType};
+use crate::model::delivery::Announcement;
 use crate::model::hash::UnitHash;
 use crate::model::history::{Cause, TriggerKind};
 use crate::model::id::{RunId, SourceName, UnitId};
@@ -442,6 +443,23 @@ impl<T: Target> Handle<T> {
         match outbox.map(|outbox| outbox.send(Message::Origins(Arc::clone(&unit.key), reply))) {
             Some(Ok(())) => answer.await.unwrap_or_default(),
             _ => Vec::new(),
+        }
+    }
+
+    /// A push concerns a source: it is looked at, and again until the commit is there.
+    pub fn announce(&self, source: &SourceName, push: Announcement) {
+        self.tell(source, Message::Announced(push));
+    }
+
+    /// A delivery came again: the next poll of the source comes sooner.
+    pub fn look_sooner(&self, source: &SourceName) {
+        self.tell(source, Message::Sooner);
+    }
+
+    fn tell(&self, source: &SourceName, message: Message) {
+        if let Some(outbox) = self.0.loops.read().unwrap_or_else(PoisonError::into_inner).get(source) {
+            // A loop that ends has no use for it; the next start looks at everything.
+            let _ = outbox.send(message);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::model::delivery::Announcement;
 use crate::model::hash::UnitHash;
 use crate::model::history::Cause;
 use crate::model::id::UnitId;
@@ -70,6 +71,10 @@ pub enum Message {
     Origins(Arc<str>, oneshot::Sender<Vec<FieldOrigin>>),
     /// Take every unit away and end; the cause says why.
     Prune(Cause, oneshot::Sender<Result<Report, Refusal>>),
+    /// A push concerns the source.
+    Announced(Announcement),
+    /// Look a little sooner than the next poll; somebody may have news, or plays an old one again.
+    Sooner,
     /// A daemon fares differently.
     Health(Arc<str>, Health),
     /// A step that took its time is over.

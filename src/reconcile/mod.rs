@@ -8,6 +8,7 @@ pub mod daemons;
 pub mod events;
 pub mod fire;
 pub mod handle;
+pub mod ledger;
 pub mod message;
 pub mod metrics;
 pub mod runs;
@@ -15,6 +16,7 @@ pub mod schedule;
 pub mod trust;
 pub mod window;
 
+mod announced;
 mod circles;
 mod command;
 mod dev;

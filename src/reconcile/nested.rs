@@ -222,6 +222,11 @@ impl<S: Source> Nested<S> {
         self.all.get(root)?.revision.as_ref()
     }
 
+    /// The source of a repository, to ask it something; `None` while it is looked at.
+    pub fn source(&mut self, root: &RelPath) -> Option<&mut S> {
+        self.all.get_mut(root)?.source.as_mut()
+    }
+
     /// What keeps repositories from being read, with their URLs.
     pub fn troubles(&self) -> impl Iterator<Item = String> {
         let told = |(root, one): (&RelPath, &Repository<S>)| {
@@ -356,7 +361,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return None;
         }
         let ask = if order.look == Look::Rescan { Ask::Rescan } else { Ask::Full };
-        let is_asked = order.cause.kind == TriggerKind::Command;
+        let is_asked = matches!(order.cause.kind, TriggerKind::Command | TriggerKind::Webhook);
         self.nested.look_at_all(ask, is_asked);
         is_asked.then(|| self.nested.idle())
     }
@@ -364,6 +369,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Stops following what nothing leads to any more.
     pub(super) async fn close_nested(&mut self) {
         let used = self.catalog.repositories();
+        self.core.board.set_repositories(&self.record.spec.name, used.iter().cloned().collect());
         self.nested.keep_only(&used).await;
         if self.nested.is_empty() {
             self.own_tree = None;

@@ -63,7 +63,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let mut phases: Phases = Vec::new();
         let observed = looked.is_some();
         if let Some((observation, took)) = looked {
-            phases.push(("observe", took));
+            phases.extend(self.announced.phases());
+            phases.push((if self.is_local() { "observe" } else { "fetch" }, took));
             if self.is_guarded(order, &observation) {
                 return Err(self.stall_on_rewrite(order, observation).await);
             }

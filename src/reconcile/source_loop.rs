@@ -26,6 +26,7 @@ use crate::plan::backoff;
 use crate::plan::catalog::Catalog;
 use crate::record::{SourceRecord, UnitRecord};
 
+use super::announced::Announced;
 use super::core::Core;
 use super::dev::{self, Behind};
 use super::doubt::Doubts;
@@ -104,6 +105,8 @@ pub struct SourceLoop<S, T> {
     pub(super) first_retry: Option<Timestamp>,
     /// A pass that is wanted at a moment, and how closely it is to look.
     pub(super) soon: Option<(Instant, Look)>,
+    /// The push that is waited for, and what tells whether pushes are delivered at all.
+    pub(super) announced: Announced,
     /// The source said that trying again is useless until something changes.
     pub(super) needs_person: bool,
     pub(super) looking: Option<Looking<S>>,
@@ -184,6 +187,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             rewritten: false,
             first_retry: None,
             soon: None,
+            announced: Announced::default(),
             needs_person: false,
             looking: None,
             queue: VecDeque::new(),
@@ -291,6 +295,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.count_look(looked.as_ref().ok(), took);
         let began = Instant::now();
         self.wait_for_nested(None, Duration::ZERO).await;
+        if let Ok(observation) = &looked {
+            self.was_announced(&order, observation, took).await;
+        }
         let result = self.follow_look(&order, looked, took).await;
         let kind = self.record.spec.origin.kind();
         self.core.metrics().passed(&self.record.spec.name, kind, took + began.elapsed());
@@ -299,6 +306,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.core.board.mark_read(&self.record.spec.name);
         }
         self.schedule(&order, self.look_failed);
+        self.await_announced();
         if !self.daemons_started {
             self.start_daemons();
         }
@@ -336,7 +344,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             if !self.is_stalled_for_good() {
                 earliest(self.next_look);
             }
-            [self.window.due(), self.next_retry(), self.soon.map(|(at, _)| at)]
+            [self.window.due(), self.next_retry(), self.soon.map(|(at, _)| at), self.announced.due()]
                 .into_iter()
                 .flatten()
                 .for_each(&mut earliest);
@@ -371,6 +379,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.queue.push_back((PassOrder::new(cause, Look::Hinted), None));
         } else if !self.is_stalled_for_good() && self.next_look <= now {
             self.queue.push_back((PassOrder::new(self.timer_cause(), Look::Full), None));
+        } else if let Some(cause) = self.announced.take_due(now) {
+            self.queue.push_back((PassOrder::new(cause, Look::Full), None));
         } else if let Some((_, look)) = self.soon.take_if(|(due, _)| *due <= now) {
             self.queue.push_back((PassOrder::new(self.timer_cause(), look), None));
         } else if self.first_retry.is_some_and(|at| at <= self.core.now()) {
@@ -441,6 +451,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 let _ = reply.send(result);
                 return ended;
             }
+            Message::Announced(push) => self.announce(push),
+            Message::Sooner => self.look_sooner(),
             Message::Health(key, health) => self.health(&key, &health).await,
             Message::Settled(doing, settled) => self.settled(*doing, settled).await,
         }

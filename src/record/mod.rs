@@ -7,6 +7,7 @@ mod along;
 mod blobs;
 mod commit;
 mod cron;
+mod deliveries;
 mod docs;
 mod error;
 mod events;
@@ -24,6 +25,7 @@ mod versions;
 pub use along::{Along, Writing};
 pub use blobs::{Blobs, Swept};
 pub use cron::CronState;
+pub use deliveries::Noted;
 pub use error::StoreError;
 pub use kv::KvSet;
 pub use rows::{

@@ -54,6 +54,7 @@ impl Store {
         pruned.runs += self.prune_old_runs(at, before(keep.runs_days)).await?;
         pruned.runs += self.prune_excess_runs(at, keep.runs_per_task).await?;
         pruned.events += self.prune_events(at, before(keep.events_days), keep.events_max).await?;
+        self.prune_deliveries(at, before(keep.deliveries_days), keep.deliveries_max).await?;
         pruned.versions += self.prune_versions(at, keep.versions_per_unit).await?;
         Ok(pruned)
     }
@@ -100,6 +101,24 @@ impl Store {
             at,
             "DELETE FROM events WHERE id IN
                  (SELECT id FROM events WHERE id <= (SELECT max(id) FROM events) - ? LIMIT ?)",
+            keep
+        );
+        Ok(old + excess)
+    }
+
+    async fn prune_deliveries(&self, at: Context<'_>, before: i64, keep: u32) -> Result<u64, StoreError> {
+        let old = chunks!(
+            self,
+            at,
+            "DELETE FROM deliveries WHERE number IN
+                 (SELECT number FROM deliveries WHERE received_at < ? LIMIT ?)",
+            before
+        );
+        let excess = chunks!(
+            self,
+            at,
+            "DELETE FROM deliveries WHERE number IN
+                 (SELECT number FROM deliveries WHERE number <= (SELECT max(number) FROM deliveries) - ? LIMIT ?)",
             keep
         );
         Ok(old + excess)

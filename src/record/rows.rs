@@ -347,6 +347,10 @@ pub struct Retention {
     pub events_days: u32,
     /// Newest events that are kept.
     pub events_max: u32,
+    /// Days that a delivery of a push webhook is kept.
+    pub deliveries_days: u32,
+    /// Newest deliveries that are kept.
+    pub deliveries_max: u32,
     /// Versions that are kept of each unit beside those in use (DESIGN 10).
     pub versions_per_unit: u32,
     /// Days that anything is kept of a unit that is gone (DESIGN 2).
@@ -360,6 +364,8 @@ impl Default for Retention {
             history_per_unit: 1_000,
             runs_days: 30,
             runs_per_task: 1_000,
+            deliveries_days: 30,
+            deliveries_max: 10_000,
             events_days: 7,
             events_max: 100_000,
             versions_per_unit: 10,

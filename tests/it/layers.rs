@@ -14,7 +14,7 @@ use self::source::{PathAt, code, functions, paths, without_tests};
 const ADAPTERS: [&str; 3] = ["observe", "act", "record"];
 
 /// External crates and the modules that may use them.
-const HOMES: [(&str, &[&str]); 17] = [
+const HOMES: [(&str, &[&str]); 18] = [
     ("axum", &["api"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
@@ -28,6 +28,7 @@ const HOMES: [(&str, &[&str]); 17] = [
     ("semver", &["config", "observe"]),
     ("serde_saphyr", &["config"]),
     ("sha2", &["plan", "api"]),
+    ("hmac", &["api"]),
     ("sqlx", &["record"]),
     ("subtle", &["api"]),
     ("tracing_subscriber", &["support"]),

@@ -460,6 +460,7 @@ impl World {
             trust,
             clock,
             limits,
+            webhooks: std::collections::BTreeSet::new().into(),
             closing: CancellationToken::new(),
         });
         let listener = events.listen();

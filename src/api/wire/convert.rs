@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::model::condition::Condition;
+use crate::model::delivery::{LedgerRow, WebhookHealth};
 use crate::model::event::Event;
 use crate::model::history::HistoryRow;
 use crate::model::problem::Problem;
@@ -14,9 +15,9 @@ use crate::reconcile::message::{Done, Report};
 use crate::record::{Hold, SourceRecord, Suspension, UnitRecord};
 
 use super::{
-    ConditionView, EventView, FieldPlaceView, FieldView, FileChangeView, HistoryView, HoldView, LogView,
-    ProblemView, ReportView, RevisionsView, RunView, SourceView, StepView, SuspensionView, TriggerView,
-    UnitProblems, UnitView, Unready,
+    ConditionView, DeliveryView, EventView, FieldPlaceView, FieldView, FileChangeView, HistoryView, HoldView,
+    LogView, ProblemView, ReportView, RevisionsView, RunView, SourceView, StepView, SuspensionView,
+    TriggerView, UnitProblems, UnitView, Unready, WebhookView,
 };
 
 fn text<T: ToString>(value: Option<&T>) -> Option<String> {
@@ -48,6 +49,37 @@ impl From<&UnitRecord> for UnitView {
             last_run_at: None,
             conditions: unit.conditions.iter().map(Into::into).collect(),
             updated_at: unit.updated_at.to_string(),
+        }
+    }
+}
+
+impl From<&WebhookHealth> for WebhookView {
+    fn from(health: &WebhookHealth) -> Self {
+        Self {
+            last_delivery_at: text(health.last_delivery_at.as_ref()),
+            missed: health.missed,
+            missed_revision: health.broken.as_ref().map(|(commit, _)| commit.to_string()),
+            missed_at: health.broken.as_ref().map(|(_, at)| at.to_string()),
+        }
+    }
+}
+
+impl From<&LedgerRow> for DeliveryView {
+    fn from(row: &LedgerRow) -> Self {
+        let delivery = &row.delivery;
+        Self {
+            number: row.number,
+            source: delivery.source.to_string(),
+            provider: delivery.provider.as_str().into(),
+            id: delivery.id.clone(),
+            event: delivery.event.clone(),
+            reference: delivery.reference.clone(),
+            revision: text(delivery.commit.as_ref()),
+            outcome: delivery.verdict.as_str().into(),
+            reason: delivery.reason.clone(),
+            repeat: row.is_repeat,
+            duplicates: row.duplicates,
+            received_at: delivery.received_at.to_string(),
         }
     }
 }
@@ -143,6 +175,7 @@ impl From<&SourceRecord> for SourceView {
             dev_until: source.dev.as_ref().and_then(|dev| dev.until).map(|until| until.to_string()),
             last_fetch_at: text(source.last_fetch_at.as_ref()),
             passes: source.passes,
+            webhook: None,
             suspended: source.suspended.as_ref().map(Into::into),
             conditions: source.conditions.iter().map(Into::into).collect(),
         }

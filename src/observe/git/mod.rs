@@ -460,6 +460,26 @@ impl Source for GitSource {
         std::future::pending()
     }
 
+    async fn leads_to(&mut self, old: &Revision, new: &Revision) -> bool {
+        if old == new {
+            return true;
+        }
+        let id = |revision: &Revision| ObjectId::from_hex(revision.as_str().as_bytes()).ok();
+        let (Some(old), Some(new), Ok(Follow { shared, .. })) = (id(old), id(new), &self.place) else {
+            return false;
+        };
+        let (repo, store) = (shared.notes().repo.clone(), shared.store.clone());
+        let held = Arc::clone(&shared.packs).read_owned().await;
+        let work = move |control: &job::Control| {
+            let repo = repo.map_or_else(|| store.open(), Ok).ok()?.to_thread_local();
+            let leads = history::is_ancestor(&repo.objects, old, new, control.interrupted());
+            drop(held);
+            Some(leads)
+        };
+        let until = Instant::now() + self.fetch_timeout;
+        matches!(job::run(&self.reading, until, work).await, Ok(Some(true)))
+    }
+
     async fn forget(&mut self) {
         let gone = Refusal { reason: "Forgotten", message: "it is followed no more".to_owned() };
         let Ok(Follow { shared, .. }) = std::mem::replace(&mut self.place, Err(gone)) else { return };

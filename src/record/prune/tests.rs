@@ -28,6 +28,8 @@ fn all() -> Retention {
         runs_per_task: u32::MAX,
         events_days: u32::MAX,
         events_max: u32::MAX,
+        deliveries_days: u32::MAX,
+        deliveries_max: u32::MAX,
         versions_per_unit: u32::MAX,
         removed_days: u32::MAX,
     }

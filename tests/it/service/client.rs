@@ -54,6 +54,11 @@ impl Client {
         Self { address: address.into(), token: token.into() }
     }
 
+    /// The address of the service.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// One call; fails where the service is not there, and where it does not answer in time.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Answer> {
         self.ask(method, path, body).await?.answer().await

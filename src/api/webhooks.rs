@@ -1,0 +1,400 @@
+//! Push webhooks: who signed a delivery with the secret of a source is believed, and only as far as to look at the source.
+//! Everybody else gets one and the same answer, and leaves no trace but a count.
+//!
+//! The order is that of DESIGN 9: size, time, the memory that bodies may take, signature, and only then what it says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Request, State as AxumState};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use hmac::{Hmac, KeyInit, Mac};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use crate::act::Target;
+use crate::config::DEFAULT_WEBHOOK_BYTES;
+use crate::config::secret::Secret;
+use crate::model::delivery::{Announcement, Delivery, Provider, Verdict};
+use crate::model::hash::ContentHash;
+use crate::model::id::SourceName;
+use crate::model::source::{GitRef, Origin, Revision};
+use crate::plan::push::{Concern, Push};
+use crate::reconcile::core::Live;
+use crate::reconcile::message::{Refusal, RefusalKind};
+use crate::record::Noted;
+use crate::support::text::printable;
+
+use super::State;
+use super::error::Failure;
+use super::subject::Params;
+use super::wire::{DeliveryAnswer, DeliveryView, Items, SamplePush};
+
+/// How long a body may take to come in: providers wait ten seconds for the answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Memory for bodies in flight, in bytes, beside the first part of each.
+const BUDGET: usize = 64 << 20;
+/// The part of a body that takes nothing of the budget: an ordinary push is smaller, so that no flood of large bodies
+/// holds one up.
+const FREE_BYTES: usize = 64 << 10;
+/// Longest id, name of an event and name of a ref that is kept, in bytes.
+const MAX_TEXT_BYTES: usize = 1024;
+/// Rows of a page where the caller names no number, and the most.
+const PAGE: u32 = 50;
+const LARGEST_PAGE: u32 = 1000;
+/// Time between two lines of the log on signatures that were refused.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+type Key = Hmac<Sha256>;
+
+/// What deliveries are checked with.
+pub struct Webhooks {
+    keys: Live<BTreeMap<SourceName, Vec<Key>>>,
+    max_bytes: Live<u64>,
+    /// What the signature of a delivery to nobody is compared with: it takes as long as any other.
+    nobody: Key,
+    budget: Semaphore,
+    refused: Mutex<Refused>,
+}
+
+/// Signatures that were refused since the log told of them last.
+struct Refused {
+    told_at: Option<Instant>,
+    count: u64,
+    by: HashMap<IpAddr, u64>,
+    all: u64,
+}
+
+impl Default for Webhooks {
+    /// No source has one.
+    fn default() -> Self {
+        Self {
+            keys: Live::from(BTreeMap::new()),
+            max_bytes: Live::from(DEFAULT_WEBHOOK_BYTES),
+            nobody: key(b"nobody"),
+            budget: Semaphore::new(BUDGET),
+            refused: Mutex::new(Refused { told_at: None, count: 0, by: HashMap::new(), all: 0 }),
+        }
+    }
+}
+
+impl Webhooks {
+    /// Takes these secrets and this largest size, in bytes, from now on.
+    pub fn set(&self, secrets: &BTreeMap<SourceName, Vec<Secret>>, max_bytes: u64) {
+        let prepared = |(name, secrets): (&SourceName, &Vec<Secret>)| {
+            (name.clone(), secrets.iter().map(|secret| key(secret.reveal().as_bytes())).collect())
+        };
+        self.keys.set(secrets.iter().map(prepared).collect());
+        self.max_bytes.set(max_bytes);
+    }
+
+    /// The signature of `body` for a source, as its provider would send it; `None` where it has no webhook.
+    #[must_use]
+    pub fn sign(&self, source: &SourceName, body: &[u8]) -> Option<String> {
+        let keys = self.keys.get();
+        let mac = keys.get(source)?.first()?.clone().chain_update(body).finalize().into_bytes();
+        let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("sha256={hex}"))
+    }
+
+    /// How many signatures were refused since the service started.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+
+    fn is_signed(&self, source: Option<&SourceName>, signature: Option<[u8; 32]>, body: &[u8]) -> bool {
+        let keys = self.keys.get();
+        let known = source.and_then(|source| keys.get(source));
+        let nobody = std::slice::from_ref(&self.nobody);
+        let own = known.map_or(nobody, Vec::as_slice);
+        let given = signature.unwrap_or_default();
+        let mut matches = subtle::Choice::from(0);
+        for key in own {
+            let right = key.clone().chain_update(body).finalize().into_bytes();
+            matches |= right.as_slice().ct_eq(&given);
+        }
+        bool::from(matches) && known.is_some() && signature.is_some()
+    }
+
+    /// Counts a refusal; the log is told now and then.
+    fn refuse(&self, from: IpAddr) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.count += 1;
+        refused.all += 1;
+        if refused.by.len() < 16 || refused.by.contains_key(&from) {
+            *refused.by.entry(from).or_insert(0) += 1;
+        }
+        if refused.told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return;
+        }
+        let most = refused.by.iter().max_by_key(|(_, count)| **count).map_or(from, |(address, _)| *address);
+        tracing::warn!("refused {} deliveries without a right signature, most from {most}", refused.count);
+        (refused.told_at, refused.count) = (Some(Instant::now()), 0);
+        refused.by.clear();
+    }
+
+    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Failure> {
+        let max = usize::try_from(*self.max_bytes.get()).unwrap_or(usize::MAX);
+        let too_large =
+            || Failure::too_large(format!("a body has {max} bytes at most: `limits.webhook_body`"));
+        let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if told.is_some_and(|told: usize| told > max) {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::with_capacity(told.unwrap_or(0).min(FREE_BYTES));
+        let mut held: Option<SemaphorePermit<'_>> = None;
+        let mut stream = body.into_data_stream();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|_| Failure::invalid("the body ended early"))?;
+            if bytes.len() + chunk.len() > max {
+                return Err(too_large());
+            }
+            let beyond = (bytes.len() + chunk.len()).saturating_sub(FREE_BYTES).min(chunk.len());
+            if let Ok(beyond @ 1..) = u32::try_from(beyond)
+                && let Ok(permit) = self.budget.acquire_many(beyond).await
+            {
+                match &mut held {
+                    Some(held) => held.merge(permit),
+                    None => held = Some(permit),
+                }
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+}
+
+fn key(secret: &[u8]) -> Key {
+    // HMAC takes keys of every length; the other arm is for none.
+    Key::new_from_slice(secret).unwrap_or_else(|_| Key::new(&hmac::digest::Key::<Key>::default()))
+}
+
+/// The signature that a delivery shows; anything but one SHA-256 in hexadecimal digits is none.
+fn signature(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let mut all = headers.get_all("x-hub-signature-256").iter();
+    let (Some(one), None) = (all.next(), all.next()) else { return None };
+    let hash: ContentHash = one.to_str().ok()?.strip_prefix("sha256=")?.parse().ok()?;
+    Some(*hash.bytes())
+}
+
+pub(super) async fn receive<T: Target>(
+    AxumState(api): State<T>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (parts, body) = request.into_parts();
+    let late = Failure::timed_out("the body did not come in within 10 s");
+    let body = tokio::time::timeout(READ_TIMEOUT, api.webhooks.read(&parts.headers, body)).await;
+    let body = body.map_err(|_| late)??;
+    let source = SourceName::new(&name).ok();
+    if !api.webhooks.is_signed(source.as_ref(), signature(&parts.headers), &body) {
+        api.webhooks.refuse(from.ip());
+        return Err(Failure::unsigned());
+    }
+    let Some(source) = source else { return Err(Failure::unsigned()) };
+    let message = Message::read(&parts.headers, &body)?;
+    message.take(&api, source, &body).await
+}
+
+/// What a delivery says of itself.
+struct Message {
+    provider: Provider,
+    id: String,
+    event: String,
+    push: Option<Push>,
+}
+
+impl Message {
+    fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Failure> {
+        let text = |name: &str| {
+            let value = headers.get(name)?.to_str().ok().filter(|value| !value.is_empty())?;
+            Some(bounded(value))
+        };
+        let provider =
+            if headers.contains_key("x-gitea-delivery") { Provider::Gitea } else { Provider::GitHub };
+        let event = text("x-github-event").ok_or_else(|| Failure::malformed("X-GitHub-Event is missing"))?;
+        let id = text("x-github-delivery").or_else(|| text("x-gitea-delivery"));
+        let id = id.ok_or_else(|| Failure::malformed("X-GitHub-Delivery is missing"))?;
+        let push = if event == "push" { Some(push(headers, body)?) } else { None };
+        Ok(Self { provider, id, event, push })
+    }
+
+    async fn take<T: Target>(
+        self,
+        api: &super::Api<T>,
+        source: SourceName,
+        body: &[u8],
+    ) -> Result<Response, Failure> {
+        let core = api.service.core();
+        let received_at = core.now();
+        let Self { provider, id, event, push } = self;
+        let concern = match (&push, core.board.source(&source)) {
+            (Some(push), Some(record)) => push.concern(&record.spec, &core.board.repositories(&source)),
+            (Some(_), None) => Concern::Ignore("the source is not followed".into()),
+            (None, _) if event == "ping" => Concern::Ignore("pong".into()),
+            (None, _) => Concern::Ignore("only pushes are followed".into()),
+        };
+        let (verdict, reason) = match &concern {
+            Concern::Follow { .. } => (Verdict::Accepted, String::new()),
+            Concern::Ignore(why) => (Verdict::Ignored, why.clone()),
+        };
+        let delivery = Delivery {
+            source: source.clone(),
+            provider,
+            id,
+            event,
+            reference: push.as_ref().and_then(|push| push.reference.as_deref().map(bounded)),
+            commit: push.as_ref().and_then(|push| push.commit.clone()),
+            body: ContentHash::new(Sha256::digest(body).into()),
+            verdict,
+            reason: reason.clone(),
+            received_at,
+        };
+        let (id, noted) = (delivery.id.clone(), api.ledger.note(delivery).await);
+        if let Ok(Noted::Duplicate { number }) = noted {
+            api.service.look_sooner(&source);
+            let answer = DeliveryAnswer::new(Some(number), "duplicate", "it came before");
+            return Ok((StatusCode::OK, Json(answer)).into_response());
+        }
+        let follows = matches!(concern, Concern::Follow { .. });
+        if let Concern::Follow { commit, root } = concern {
+            let deliver = push.and_then(|push| push.delivered_after(received_at));
+            let detail = format!("delivery {}", printable(&id));
+            api.service.announce(&source, Announcement { commit, root, deliver, received_at, detail });
+        }
+        match noted {
+            Ok(Noted::New { number, is_repeat }) => {
+                let status = if follows { StatusCode::ACCEPTED } else { StatusCode::OK };
+                let reason = if is_repeat && follows { "the same body came before" } else { &reason };
+                let answer = DeliveryAnswer::new(Some(number), verdict.as_str(), reason);
+                Ok((status, Json(answer)).into_response())
+            }
+            Ok(Noted::Duplicate { .. }) => Err(Failure::failed("the delivery could not be recorded")),
+            // It is looked at all the same; who sent it is to know that nothing will remember it.
+            Err(why) => Err(Failure::failed(format!("the delivery could not be recorded: {why}"))),
+        }
+    }
+}
+
+/// A text of a provider, cut to what is kept of it.
+fn bounded(text: &str) -> String {
+    let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[..end].to_owned()
+}
+
+fn push(headers: &HeaderMap, body: &[u8]) -> Result<Push, Failure> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_form =
+        kind.split(';').next().is_some_and(|kind| kind.trim() == "application/x-www-form-urlencoded");
+    let malformed = || Failure::malformed("the payload of a push is a JSON object");
+    if !is_form {
+        return Push::read(body).map_err(|_| malformed());
+    }
+    let mut fields = form_urlencoded::parse(body);
+    let payload = fields.find(|(name, _)| name == "payload").ok_or_else(malformed)?.1;
+    Push::read(payload.as_bytes()).map_err(|_| malformed())
+}
+
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct OfDeliveries {
+    /// Only those to this source.
+    source: Option<String>,
+    /// So many at most: 1 to 1,000, 50 without it.
+    limit: Option<u32>,
+}
+
+pub(super) async fn list<T: Target>(
+    AxumState(api): State<T>,
+    Params(page): Params<OfDeliveries>,
+) -> Result<Json<Items<DeliveryView>>, Failure> {
+    let core = api.service.core();
+    let source = page.source.as_deref().map(|name| known(&api, name)).transpose()?;
+    let limit = page.limit.unwrap_or(PAGE).min(LARGEST_PAGE);
+    let rows = core.store.deliveries(source.as_ref(), limit).await?;
+    Ok(Json(Items { items: rows.iter().map(Into::into).collect() }))
+}
+
+pub(super) async fn redeliver<T: Target>(
+    AxumState(api): State<T>,
+    Path(number): Path<i64>,
+) -> Result<Json<DeliveryView>, Failure> {
+    let core = api.service.core();
+    let unknown =
+        || Failure::not_found(format!("there is no delivery {number}")).hint("kindling webhook list");
+    let row = core.store.delivery(number).await?.ok_or_else(unknown)?;
+    let delivery = &row.delivery;
+    if delivery.verdict == Verdict::Ignored {
+        let message = format!("delivery {number} concerns nothing that is followed: {}", delivery.reason);
+        return Err(Refusal::new(RefusalKind::Conflict, message).into());
+    }
+    known(&api, delivery.source.as_str())?;
+    let detail = format!("delivery {}, again", printable(&delivery.id));
+    // What is not there within the usual time was pushed away since.
+    let (commit, received_at) = (delivery.commit.clone(), core.now());
+    let push = Announcement { commit, root: None, deliver: None, received_at, detail };
+    api.service.announce(&delivery.source, push);
+    Ok(Json((&row).into()))
+}
+
+pub(super) async fn sample<T: Target>(
+    AxumState(api): State<T>,
+    Path(name): Path<String>,
+) -> Result<Json<SamplePush>, Failure> {
+    let source = known(&api, &name)?;
+    let record = api.service.core().board.source(&source);
+    let Some((Origin::Git(git), revisions)) =
+        record.map(|one| (one.spec.origin.clone(), one.revisions.clone()))
+    else {
+        return Err(Failure::invalid(format!("source {source} is a directory, which nobody pushes to")));
+    };
+    let reference = match &git.reference {
+        GitRef::Branch(branch) => format!("refs/heads/{branch}"),
+        GitRef::Tag(tag) => format!("refs/tags/{tag}"),
+        GitRef::Semver(_) => "refs/tags/v0.0.0".into(),
+        GitRef::Head | GitRef::Commit(_) => "refs/heads/main".into(),
+    };
+    let body = serde_json::json!({
+        "ref": reference,
+        "after": revisions.seen.as_ref().map(Revision::as_str),
+        "repository": { "clone_url": git.url },
+        "sender": { "login": "kindling webhook test" },
+    });
+    let body = body.to_string();
+    let none = || {
+        Failure::from(
+            Refusal::new(RefusalKind::Conflict, format!("source {source} has no webhook"))
+                .hint("add `webhook: {secret_env: NAME}` to its `git` section in kindling.yaml"),
+        )
+    };
+    let signature = api.webhooks.sign(&source, body.as_bytes()).ok_or_else(none)?;
+    let id = format!("test-{}", api.service.core().now().0);
+    let headers = [
+        ("content-type", "application/json".to_owned()),
+        ("x-github-event", "push".to_owned()),
+        ("x-github-delivery", id),
+        ("x-hub-signature-256", signature),
+    ];
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Ok(Json(SamplePush { headers, body }))
+}
+
+/// A source that there is.
+fn known<T: Target>(api: &super::Api<T>, name: &str) -> Result<SourceName, Failure> {
+    let source = SourceName::new(name).ok().filter(|name| api.service.core().board.source(name).is_some());
+    let unknown = || {
+        Failure::not_found(format!("there is no source {}", name.escape_debug())).hint("kindling get sources")
+    };
+    source.ok_or_else(unknown)
+}

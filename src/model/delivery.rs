@@ -1,0 +1,125 @@
+//! Deliveries of push webhooks: what a provider announced, and what became of it.
+
+use std::time::Duration;
+
+use super::hash::ContentHash;
+use super::id::SourceName;
+use super::path::RelPath;
+use super::source::Revision;
+use super::time::Timestamp;
+
+/// A delivery whose signature was right, as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The source that it was sent to.
+    pub source: SourceName,
+    /// Who sent it.
+    pub provider: Provider,
+    /// The provider's id of it; a second one of the same id is a duplicate.
+    pub id: String,
+    /// What happened there: `push`, `ping` or another event.
+    pub event: String,
+    /// The full name of the ref that was pushed.
+    pub reference: Option<String>,
+    /// The commit that it names; a hint of what to wait for, never what is deployed.
+    pub commit: Option<Revision>,
+    /// The body's SHA-256.
+    pub body: ContentHash,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why; empty where it was accepted.
+    pub reason: String,
+    /// When it came in.
+    pub received_at: Timestamp,
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Its number, which grows.
+    pub number: i64,
+    /// What came in.
+    pub delivery: Delivery,
+    /// Whether the same body had come before under another id.
+    pub is_repeat: bool,
+    /// How often the same id came again.
+    pub duplicates: u64,
+}
+
+/// Who sends deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Provider {
+    /// GitHub, or whoever sends its headers alone.
+    GitHub,
+    /// Gitea or Forgejo.
+    Gitea,
+}
+
+impl Provider {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GitHub => "github",
+            Self::Gitea => "gitea",
+        }
+    }
+
+    /// Reads [`Provider::as_str`].
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::GitHub, Self::Gitea].into_iter().find(|one| one.as_str() == word)
+    }
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The source is looked at because of it.
+    Accepted,
+    /// It concerns nothing that the source follows.
+    Ignored,
+}
+
+impl Verdict {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Ignored => "ignored",
+        }
+    }
+
+    /// Reads [`Verdict::as_str`].
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Accepted, Self::Ignored].into_iter().find(|one| one.as_str() == word)
+    }
+}
+
+/// A push that concerns a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The commit that is to be waited for; `None` where the payload names none that a branch could be at.
+    pub commit: Option<Revision>,
+    /// The repository where it is not the source's own, as the root of its part of the tree.
+    pub root: Option<RelPath>,
+    /// Time from the push to the delivery, as far as the payload tells.
+    pub deliver: Option<Duration>,
+    /// When the delivery came in.
+    pub received_at: Timestamp,
+    /// What history says woke the pass.
+    pub detail: String,
+}
+
+/// How the webhook of a source fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookHealth {
+    /// When the last push came in that concerned the source, since the service started.
+    pub last_delivery_at: Option<Timestamp>,
+    /// Commits that a poll found and no delivery named, since the service started.
+    pub missed: u64,
+    /// The newest of them, and when it was found; `None` once a delivery came in again.
+    pub broken: Option<(Revision, Timestamp)>,
+}

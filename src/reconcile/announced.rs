@@ -1,0 +1,227 @@
+//! Pushes that were announced: the source is looked at until the commit is there, and a webhook that does not deliver
+//! is noticed.
+//!
+//! A payload is a hint: what a look finds is deployed, whatever was announced. So an announcement that is lost, late or
+//! made up costs a look.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::act::Target;
+use crate::model::delivery::Announcement;
+use crate::model::history::{Cause, Phases, TriggerKind};
+use crate::model::source::Revision;
+use crate::observe::{Observation, Source};
+
+use super::message::{Look, PassOrder};
+use super::source_loop::SourceLoop;
+
+/// While an announced commit is not visible: the first look again, those that follow, and how long (DESIGN 9).
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const WAIT: Duration = Duration::from_millis(200);
+const WAIT_LASTS: Duration = Duration::from_secs(10);
+const LATE_WAIT: Duration = Duration::from_secs(1);
+const GIVEN_UP: Duration = Duration::from_secs(30);
+
+/// A delivery that comes again brings a look forward at most this often (DESIGN 9).
+const SOONER: Duration = Duration::from_secs(5);
+
+/// How long a delivery may take that names a commit which a poll found first (DESIGN 9).
+const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
+
+/// Commits that deliveries named since a poll found one; more are as good as these.
+const MOST_NAMED: usize = 64;
+
+/// What a source knows of pushes.
+#[derive(Default)]
+pub(super) struct Announced {
+    /// The push that is waited for.
+    push: Option<Waited>,
+    /// What a look that found it adds to the phases.
+    found: Phases,
+    /// When a delivery that came again brought a look forward.
+    sooner: Option<Instant>,
+    /// The commit that a poll found first, and until when a delivery may still name it.
+    polled: Option<(Revision, Instant)>,
+    /// What deliveries named since.
+    named: Vec<Revision>,
+}
+
+struct Waited {
+    push: Announcement,
+    since: Instant,
+    /// `None` while a look for it is queued or under way.
+    next: Option<Instant>,
+}
+
+impl Announced {
+    /// When something is to be done.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.push.as_ref().and_then(|waited| waited.next)
+    }
+
+    /// Why a look is due now, if one is.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Cause> {
+        let waited = self.push.as_mut()?;
+        waited.next.take_if(|next| *next <= now)?;
+        Some(Cause::new(TriggerKind::Webhook, waited.push.detail.clone()))
+    }
+
+    /// The phases before the look that found the commit.
+    pub(super) fn phases(&mut self) -> Phases {
+        std::mem::take(&mut self.found)
+    }
+}
+
+impl<S: Source, T: Target> SourceLoop<S, T> {
+    /// Takes note of a push and looks at once.
+    pub(super) fn announce(&mut self, push: Announcement) {
+        let name = self.record.spec.name.clone();
+        self.core.board.change_webhook(&name, |health| {
+            health.last_delivery_at = Some(push.received_at);
+            health.broken = None;
+        });
+        if push.root.is_none()
+            && self.announced.named.len() < MOST_NAMED
+            && let Some(commit) = &push.commit
+        {
+            self.announced.named.push(commit.clone());
+        }
+        if self.is_suspended() {
+            return;
+        }
+        if self.record.dev.is_some() {
+            // Fetched and shown as seen, never applied.
+            self.look_behind_soon();
+            return;
+        }
+        let cause = Cause::new(TriggerKind::Webhook, push.detail.clone());
+        self.announced.push = Some(Waited { push, since: Instant::now(), next: None });
+        // One look that has not begun serves every push before it.
+        let queued = self.queue.iter_mut().find(|(order, reply)| {
+            reply.is_none() && order.cause.kind == TriggerKind::Webhook && order.look == Look::Full
+        });
+        match queued {
+            Some((order, _)) => order.cause = cause,
+            None => self.queue.push_back((PassOrder::new(cause, Look::Full), None)),
+        }
+    }
+
+    /// Brings the next poll forward, at most once in a while.
+    pub(super) fn look_sooner(&mut self) {
+        let now = Instant::now();
+        if self.announced.sooner.is_none_or(|last| now >= last + SOONER) && !self.is_suspended() {
+            self.announced.sooner = Some(now);
+            self.next_look = self.next_look.min(now);
+        }
+    }
+
+    /// Notes whether a look found what was announced, before its pass.
+    pub(super) async fn was_announced(
+        &mut self,
+        order: &PassOrder,
+        observation: &Observation,
+        took: Duration,
+    ) {
+        self.note_polled(order, observation).await;
+        let Some(waited) = &self.announced.push else { return };
+        let Some(commit) = waited.push.commit.clone() else {
+            self.found(took);
+            return;
+        };
+        let is_there = match waited.push.root.clone() {
+            None => self.leads_to(&commit, observation.revision.clone()).await,
+            Some(root) => match self.nested.revision(&root).cloned() {
+                Some(seen) if seen == commit => true,
+                Some(seen) => match self.nested.source(&root) {
+                    Some(source) => source.leads_to(&commit, &seen).await,
+                    None => false,
+                },
+                None => false,
+            },
+        };
+        if is_there {
+            self.found(took);
+        }
+    }
+
+    fn found(&mut self, took: Duration) {
+        let Some(waited) = self.announced.push.take() else { return };
+        let deliver = waited.push.deliver.map(|length| ("deliver", length));
+        let propagate = ("propagate", waited.since.elapsed().saturating_sub(took));
+        self.announced.found = deliver.into_iter().chain([propagate]).collect();
+    }
+
+    /// Sets when the source is looked at again for what was announced and is not there.
+    pub(super) fn await_announced(&mut self) {
+        let now = Instant::now();
+        let Some(waited) = &mut self.announced.push else { return };
+        let age = now.saturating_duration_since(waited.since);
+        let wait = match age {
+            _ if age >= GIVEN_UP => {
+                tracing::debug!("source {}: a commit that was announced is not there", self.record.spec.name);
+                self.announced.push = None;
+                return;
+            }
+            _ if age < FIRST_WAIT => FIRST_WAIT,
+            _ if age < WAIT_LASTS => WAIT,
+            _ => LATE_WAIT,
+        };
+        waited.next = Some(now + wait);
+    }
+
+    async fn leads_to(&mut self, old: &Revision, new: Option<Revision>) -> bool {
+        match (&mut self.source, new) {
+            (_, Some(new)) if *old == new => true,
+            (Some(source), Some(new)) => source.leads_to(old, &new).await,
+            _ => false,
+        }
+    }
+
+    /// Notes a commit that a poll found before any delivery named it.
+    async fn note_polled(&mut self, order: &PassOrder, observation: &Observation) {
+        let now = Instant::now();
+        if let Some((commit, until)) = self.announced.polled.clone() {
+            let named = std::mem::take(&mut self.announced.named);
+            let mut is_named = false;
+            for one in &named {
+                is_named = is_named || self.leads_to(&commit, Some(one.clone())).await;
+            }
+            if is_named {
+                self.announced.polled = None;
+            } else if until <= now {
+                self.announced.polled = None;
+                self.missed(&commit);
+            } else {
+                self.announced.named = named;
+            }
+        }
+        let is_news = self.revision.is_some() && observation.revision != self.revision;
+        let name = &self.record.spec.name;
+        if order.cause.kind != TriggerKind::Poll || !is_news || !self.core.webhooks.get().contains(name) {
+            return;
+        }
+        if let (None, Some(found)) = (&self.announced.polled, &observation.revision) {
+            let is_named =
+                self.announced.push.as_ref().is_some_and(|one| one.push.commit.as_ref() == Some(found));
+            if !is_named {
+                self.announced.polled = Some((found.clone(), now + DELIVERY_LIMIT));
+                self.announced.named.clear();
+            }
+        }
+    }
+
+    fn missed(&mut self, commit: &Revision) {
+        let (now, name) = (self.core.now(), &self.record.spec.name);
+        tracing::warn!(
+            "source {name}: no delivery of its webhook named commit {}, which a poll found {} s ago",
+            commit.short(),
+            DELIVERY_LIMIT.as_secs()
+        );
+        self.core.board.change_webhook(name, |health| {
+            health.missed += 1;
+            health.broken = Some((commit.clone(), now));
+        });
+    }
+}

@@ -1,0 +1,106 @@
+//! Deliveries that must not count.
+
+use super::*;
+
+/// What a stranger is told.
+const STRANGER: &str = "there is no such webhook, or the signature is missing or wrong";
+
+#[tokio::test]
+async fn strangers_learn_and_leave_nothing() {
+    let mut place = Place::new("");
+    let commit = place.publish("one");
+    let client = place.service.start().await;
+    client.reconcile().await;
+    let body = place.push("main", &commit);
+    let good = Delivery::new("push", "d-1", &body);
+    let other_body = Delivery { body: body.replace("main", "mains").into_bytes(), ..good.clone() };
+    let upper = sign(SECRET, body.as_bytes()).to_ascii_uppercase();
+    let unknown = Delivery { path: "/webhooks/nobody".into(), ..good.clone() };
+    let strangers = [
+        good.clone().without("X-Hub-Signature-256"),
+        good.clone().without("X-Hub-Signature-256").with("X-Hub-Signature", "sha1=0123456789abcdef0123"),
+        good.clone().with("X-Hub-Signature-256", &sign("another secret of 16", body.as_bytes())),
+        good.clone().with("X-Hub-Signature-256", "sha256="),
+        good.clone().with("X-Hub-Signature-256", "sha256=00"),
+        good.clone().with("X-Hub-Signature-256", &upper),
+        good.clone().with("X-Hub-Signature-256", &sign(SECRET, body.as_bytes()).replace("sha256=", "")),
+        other_body,
+        unknown,
+        Delivery { path: "/webhooks/..%2f".into(), ..good.clone() },
+        Delivery::new("ping", "d-1", "{}").without("X-Hub-Signature-256"),
+    ];
+    for stranger in &strangers {
+        let answer = stranger.send(&client).await;
+        assert_eq!((answer.status, answer.json()["message"].as_str()), (401, Some(STRANGER)), "{answer:?}");
+    }
+    assert_eq!(client.items("/api/v1/deliveries").await, Vec::<Value>::new());
+    assert_eq!(place.service.log().matches("without a right signature").count(), 1, "the log is not flooded");
+    assert_eq!(good.send(&client).await.status, 202);
+}
+
+#[tokio::test]
+async fn bad_bodies_are_refused_by_what_they_are() {
+    let mut place = Place::new("limits: {webhook_body: 64KiB}\n");
+    let commit = place.publish("one");
+    let client = place.service.start().await;
+    let large = "x".repeat(64 * 1024 + 1);
+    assert_eq!(Delivery::new("push", "d-1", &large).send(&client).await.status, 413);
+    for body in ["", "[]", "null", "{", "{\"ref\": 1}trailing"] {
+        let answer = Delivery::new("push", "d-2", body).send(&client).await;
+        assert_eq!(answer.status, 400, "{body}: {answer:?}");
+    }
+    let body = place.push("main", &commit);
+    for header in ["X-GitHub-Event", "X-GitHub-Delivery"] {
+        assert_eq!(Delivery::new("push", "d-3", &body).without(header).send(&client).await.status, 400);
+    }
+    assert_eq!(client.items("/api/v1/deliveries").await, Vec::<Value>::new());
+    // Many commits are no reason to refuse it.
+    let mut many: Value = serde_json::from_str(&body).unwrap();
+    many["commits"] = (0..500).map(|n| json!({"id": commit, "message": format!("{n}")})).collect();
+    assert_eq!(Delivery::new("push", "d-4", &many.to_string()).send(&client).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_cut_at_the_limit() {
+    let mut place = Place::new("limits: {webhook_body: 64KiB}\n");
+    place.publish("one");
+    let client = place.service.start().await;
+    let mut stream = TcpStream::connect(client.address()).await.unwrap();
+    stream
+        .write_all(b"POST /webhooks/s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await
+        .unwrap();
+    let chunk = [b"8000\r\n".as_slice(), &[b'x'; 0x8000], b"\r\n"].concat();
+    for _ in 0..4 {
+        let _ = stream.write_all(&chunk).await;
+    }
+    assert_eq!(answer(stream).await.status, 413);
+}
+
+#[tokio::test]
+async fn bodies_that_drip_do_not_hold_up_a_valid_push() {
+    let mut place = Place::new("");
+    place.publish("one");
+    let client = place.service.start().await;
+    let mut dripping = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(client.address()).await.unwrap();
+        let head = "POST /webhooks/s HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&[b'x'; 1000]).await.unwrap();
+        dripping.push(stream);
+    }
+    let commit = place.publish("two");
+    let sent = Delivery::new("push", "d-1", &place.push("main", &commit)).send(&client).await;
+    assert_eq!(sent.status, 202);
+    until_live(&client, &commit).await;
+    let late = dripping.pop().unwrap();
+    assert_eq!(answer_line(late).await, 408, "a body that does not come in ends");
+}
+
+/// The status of an answer on a connection that stays open.
+async fn answer_line(mut stream: TcpStream) -> u16 {
+    let mut start = [0; 12];
+    timeout(BOUND, stream.read_exact(&mut start)).await.expect("an answer within the bound").unwrap();
+    String::from_utf8_lossy(&start[9..]).parse().unwrap_or_default()
+}
