@@ -24,7 +24,10 @@ const RUN: &str = "canary-run-123abc456def";
 /// A value of the environment that no task may have.
 const OTHER: &str = "canary-other-9876fedcba";
 
-const ALL: [&str; 5] = [API, GIT_VARIABLE, GIT_FILE, RUN, OTHER];
+/// The secret of a webhook, in a file.
+const WEBHOOK: &str = "canary-webhook-5e6f7a8b9c";
+
+const ALL: [&str; 6] = [API, GIT_VARIABLE, GIT_FILE, RUN, OTHER, WEBHOOK];
 
 /// How a secret may look: as it is, and as a header or a URL would have it.
 fn looks(secret: &str) -> Vec<String> {
@@ -81,11 +84,12 @@ async fn start(good: &HttpRemote, bad: &HttpRemote) -> (Service, Client) {
         format!(
             "server: {{listen: \"127.0.0.1:0\", token_env: THE_TOKEN}}\nsources:\n  - name: local\n    \
              local: {{path: tasks}}\n    allow: {{env: [APP_SECRET]}}\n  - name: good\n    git: {{url: \"{good}\", \
-             poll_interval: 1s, auth: {{token_env: GIT_TOKEN}}}}\n  - name: bad\n    git: {{url: \"{bad}\", \
+             poll_interval: 1s, auth: {{token_env: GIT_TOKEN}}, webhook: {{secret_file: hook}}}}\n  - name: bad\n    git: {{url: \"{bad}\", \
              poll_interval: 1s, auth: {{token_file: git-token}}}}\n"
         ),
     );
     service.write("git-token", format!("{GIT_FILE}\n"));
+    service.write("hook", WEBHOOK);
     service.write("tasks/well/task.yaml", asks("well", "manual: true", "shell"));
     service.write("tasks/well/task.sh", "test -n \"$APP_SECRET\" && echo has it\n");
     service.write("tasks/fails/task.yaml", asks("fails", "manual: true", "shell"));
@@ -139,7 +143,7 @@ async fn ask_all(client: &Client, address: &str) {
 }
 
 async fn run_commands(service: &Service) {
-    let lines: [&[&str]; 16] = [
+    let lines: [&[&str]; 18] = [
         &["status"],
         &["status", "-o", "json"],
         &["get", "units", "-o", "wide"],
@@ -155,6 +159,8 @@ async fn run_commands(service: &Service) {
         &["run", "plain", "-p", "nothing=1"],
         &["reconcile", "bad"],
         &["check"],
+        &["webhook", "test", "good"],
+        &["get", "deliveries", "-o", "json"],
         &["source", "remove", "good"],
     ];
     for line in lines {

@@ -66,6 +66,7 @@ impl World {
     }
 }
 
+/// "Cron/manual tasks — next trigger fires with new code", the cron half.
 #[tokio::test(start_paused = true)]
 async fn a_schedule_fires_the_version_that_is_live_and_says_when_it_is_next() {
     let files = FakeFiles::default();
