@@ -117,7 +117,8 @@ impl Reader<'_> {
     }
 
     fn webhook_secret(&mut self, field: &Field<'_>, is_env: bool) -> Option<Secret> {
-        let text = if is_env { self.token_from_env(field)? } else { self.token_from_file(field)? };
+        let text =
+            if is_env { self.token_from_env(field, "secret_file")? } else { self.token_from_file(field)? };
         let refusal = if text.len() < MIN_SECRET_BYTES {
             "gives a secret shorter than 16 bytes"
         } else if text.bytes().all(|byte| Some(byte) == text.bytes().next()) {

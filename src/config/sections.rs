@@ -177,7 +177,7 @@ impl Reader<'_> {
                     .push(server.error(at, "a token comes from `token_env` or `token_file`, not both"));
                 return None;
             }
-            (Some(field), None) => (field.clone(), self.token_from_env(&field)?),
+            (Some(field), None) => (field.clone(), self.token_from_env(&field, "token_file")?),
             (None, Some(field)) => (field.clone(), self.token_from_file(&field)?),
         };
         let refusal = if text.len() < MIN_TOKEN_BYTES {
@@ -191,12 +191,12 @@ impl Reader<'_> {
         None
     }
 
-    pub(super) fn token_from_env(&mut self, field: &Field<'_>) -> Option<String> {
+    pub(super) fn token_from_env(&mut self, field: &Field<'_>, twin: &str) -> Option<String> {
         let name = field.text(&mut self.errors)?;
         let value = (self.env)(name).filter(|value| !value.is_empty());
         if value.is_none() && self.role == Role::Service {
-            let hint = "set it before kindling is started, or use `token_file`";
-            self.hinted(field.error("names a variable that is not set"), hint);
+            let hint = format!("set it before kindling is started, or use `{twin}`");
+            self.hinted(field.error("names a variable that is not set"), &hint);
         }
         // Bytes that are not UTF-8 become a character that no token may have.
         value.map(|value| value.to_string_lossy().into_owned())
