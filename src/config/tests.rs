@@ -109,7 +109,7 @@ fn secrets_of_webhooks() {
         assert!(settings.own_variables.contains("OLD"));
     }
     for webhook in
-        ["", "secret_env: []", "secret_env: [A, B, C]", "secret_env: A, secret_file: x", "secret: x"]
+        ["", "secret_env: []", "secret_env: [A, B, C]", "secret_env: A, secret_file: x"]
     {
         assert_eq!(read(&source(webhook)).unwrap_err().len(), 1, "{webhook}");
     }

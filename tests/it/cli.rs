@@ -37,7 +37,7 @@ fn help_names_every_command() {
       init         Make a configuration with a task that runs
       serve        Run the service until it is told to end
       status       Show how everything stands, problems first
-      get          List sources, units or runs
+      get          List sources, units, runs or deliveries of webhooks
       reconcile    Make one pass now and wait for its end
       wait         Wait until all that was on disk at the call is decided and live
       diff         Show what a pass would do, step by step
@@ -53,6 +53,7 @@ fn help_names_every_command() {
       suspend      Stop changes to a source or a unit until it is resumed
       resume       Allow changes again, lift a hold, and make a pass
       source       List, add or remove sources, or take one from a working copy
+      webhook      Try the push webhook of a source, list deliveries or take one again
       check        Check what the service needs, and name the command that mends it
       completions  Print what a shell needs to complete commands and options
 

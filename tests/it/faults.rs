@@ -221,12 +221,11 @@ async fn a_source_path_that_vanishes_keeps_its_units_and_comes_back() {
 
 #[tokio::test]
 async fn a_tree_that_is_suddenly_empty_waits_for_a_persons_word() {
-    let keys = ["a", "b", "c"];
+    let keys = ["all/a", "all/b", "all/c"];
     let mut service = with_tasks(&keys);
     let client = service.start().await;
-    for key in keys {
-        fs::remove_dir_all(service.root().join("src").join(key)).unwrap();
-    }
+    // In one go: what goes bit by bit is no sudden loss.
+    fs::rename(service.root().join("src/all"), service.root().join("gone")).unwrap();
     let stalled = |source: &Value| condition(source, "Stalled").starts_with("True RemovalGuard");
     let source = client.source_until("dir", "is stalled", stalled).await;
     for key in keys {
@@ -240,7 +239,7 @@ async fn a_tree_that_is_suddenly_empty_waits_for_a_persons_word() {
     service.kill();
     let client = service.start().await;
     client.source_until("dir", "is stalled", stalled).await;
-    assert_prints(&client, "dir/a", "this is a").await;
+    assert_prints(&client, "dir/all/a", "this is all/a").await;
     assert!(!client.get("/api/v1/status").await["ready"].as_bool().unwrap());
     client.post("/api/v1/reconcile", json!({"subject": "dir", "allowRemovals": true})).await;
     assert_eq!(client.items("/api/v1/units").await, Vec::<Value>::new());

@@ -85,7 +85,7 @@ fn status_shows_problems_first_and_ends_with_1() {
     stopped["suspended"] = json!({"reason": "lunch", "since": "2020-01-01T00:00:00Z"});
     let fake = Fake::start()
         .gives("GET /api/v1/status", &status)
-        .gives("GET /api/v1/units", &json!({"items": [stopped]}));
+        .gives("GET /api/v1/units?marked=true", &json!({"items": [stopped]}));
     let place = with(&fake);
     let ended = place.run(&NO_ARGUMENTS);
     assert_eq!(ended.code, 1);
