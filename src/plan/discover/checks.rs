@@ -1,9 +1,9 @@
 //! What is looked at before a set counts: whether it may lie where it does, and whether overrides of it mean something.
 
-use crate::config::node::Value;
+use crate::config::node::{Entry, Node, Value};
 use crate::config::words::unknown;
 use crate::model::path::RelPath;
-use crate::model::problem::{Problem, Reason};
+use crate::model::problem::{Position, Problem, Reason};
 use crate::plan::cascade;
 use crate::plan::catalog::{Known, layers, sets_above};
 use crate::plan::taskset::{Dialect, SetFile};
@@ -12,6 +12,9 @@ use super::Work;
 
 /// Sets inside one another: each costs a round, and a pass has 16.
 const MOST_NESTED: usize = 10;
+
+const MISPLACED: &str = "overrides of a set hold `entries` and `enabled` alone: what all its tasks should have goes into \
+                         its `defaults`";
 
 impl Work<'_> {
     /// Whether a set may lie here: not inside itself, and not too deep.
@@ -49,7 +52,7 @@ impl Work<'_> {
     /// What overrides say of entries that the set does not have: problems, and warnings where dicode's words are
     /// spoken.
     pub(super) fn misnamed(&self, key: &str, set: &SetFile) -> (Vec<Problem>, Vec<Problem>) {
-        let mut names: Option<Vec<&str>> = None;
+        let names = set.names();
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         for layer in
             layers(&self.view, key).into_iter().filter(|layer| layer.kind == cascade::Kind::Overrides)
@@ -63,16 +66,20 @@ impl Work<'_> {
                 entries.iter().filter(|entry| entry.node.value != Value::Null && !is_there(&entry.name))
             {
                 let (list, reason, so) = match layer.dialect {
-                    Dialect::Kindling => (
-                        &mut problems,
-                        Reason::InvalidManifest,
-                        "nothing below this set changes until it has it",
-                    ),
-                    Dialect::Dicode => (&mut warnings, Reason::IgnoredField, "it has no effect"),
+                    Dialect::Kindling => {
+                        let so = format!("nothing below this set changes until {until}");
+                        (&mut problems, Reason::InvalidManifest, so)
+                    }
+                    Dialect::Dicode => (&mut warnings, Reason::IgnoredField, "it has no effect".into()),
                 };
-                let message = format!("{}; {so}", unknown("entry", &entry.name, names));
-                let problem = Problem::new(reason, message).in_file(layer.file.clone());
-                list.push(problem.at(entry.at.line, entry.at.column));
+                let problem = Problem::new(reason, format!("{what}; {so}")).in_file(layer.file.clone());
+                list.push(problem.at(at.line, at.column));
+            };
+            for field in misplaced(layer.node) {
+                tell(MISPLACED, "this is mended", field.at);
+            }
+            for entry in unknown_entries(layer.node, &names) {
+                tell(&unknown("entry", &entry.name, &names), "it has it", entry.at);
             }
         }
         (problems, warnings)
