@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Errors, RESERVED_PREFIX, bad_name, is_name, without_nul, word};
+use super::{Dialect, Errors, RESERVED_PREFIX, bad_name, is_name, without_nul, word};
 use crate::config::node::{Field, Fields, Value};
 use crate::config::words::quoted;
 use crate::model::spec::{HostVariable, Permissions, Runtime, Sandbox};
@@ -36,7 +36,7 @@ pub(super) fn permissions(
             );
         }
     }
-    let sandbox = (!confines.is_empty()).then(|| sandbox(&fields, errors));
+    let sandbox = (!confines.is_empty()).then(|| sandbox(&fields, Dialect::Kindling, errors));
     Some(Permissions { env: variables, sandbox, places: false })
 }
 
@@ -74,10 +74,10 @@ pub(super) fn refusal_of(name: &str) -> Option<String> {
 }
 
 /// Reads what a script may do; what is not named is denied, but for `net`: without it every host may be reached.
-pub(super) fn sandbox(fields: &Fields<'_>, errors: &mut Errors) -> Sandbox {
+pub(super) fn sandbox(fields: &Fields<'_>, dialect: Dialect, errors: &mut Errors) -> Sandbox {
     let mut sandbox = Sandbox::default();
     for entry in fields.get("fs").and_then(|field| field.list(errors)).unwrap_or_default() {
-        if let Some((path, mode)) = directory(&entry, errors) {
+        if let Some((path, mode)) = directory(&entry, dialect, errors) {
             if mode.contains('r') {
                 sandbox.read.push(path.clone());
             }
@@ -96,8 +96,12 @@ pub(super) fn sandbox(fields: &Fields<'_>, errors: &mut Errors) -> Sandbox {
     sandbox
 }
 
-fn directory(field: &Field<'_>, errors: &mut Errors) -> Option<(String, &'static str)> {
-    let fields = field.fields(&["path", "permission"], errors)?;
+/// One entry of `fs`. Whoever reads dicode's words warns of unknown fields himself.
+fn directory(field: &Field<'_>, dialect: Dialect, errors: &mut Errors) -> Option<(String, &'static str)> {
+    let fields = match dialect {
+        Dialect::Kindling => field.fields(&DIRECTORY, errors)?,
+        Dialect::Dicode => field.map(errors)?,
+    };
     let path = fields.required("path", errors).and_then(|field| {
         let path = without_nul(&field, errors)?;
         if path.is_empty() {
