@@ -10,6 +10,12 @@ use crate::model::spec::{HostVariable, Permissions, Runtime, Sandbox};
 /// The fields that confine a script.
 pub(in crate::plan) const CONFINING: [&str; 4] = ["fs", "net", "run", "sys"];
 
+/// The fields of an entry of `fs`.
+pub(super) const DIRECTORY: [&str; 2] = ["path", "permission"];
+
+/// Deno has no way to write a comma that separates nothing.
+const COMMA: &str = "has a comma in it, by which the flags of `deno run` separate values";
+
 /// Reads the permissions of a `kindling/v1` task. `env` are the variables that it sets itself.
 pub(super) fn permissions(
     field: &Field<'_>,
@@ -106,6 +112,8 @@ fn directory(field: &Field<'_>, dialect: Dialect, errors: &mut Errors) -> Option
         let path = without_nul(&field, errors)?;
         if path.is_empty() {
             errors.push(field.error("is empty"));
+        } else if path.contains(',') {
+            errors.push(field.error(COMMA));
         }
         Some(path)
     });
@@ -123,7 +131,14 @@ fn words(
     allowed: impl Fn(char) -> bool,
     errors: &mut Errors,
 ) -> Option<Vec<String>> {
-    let entries = field.list(errors)?;
+    let mut entries = field.list(errors)?;
+    entries.retain(|entry| {
+        let has_comma = entry.node.text().is_some_and(|text| text.contains(','));
+        if has_comma {
+            errors.push(entry.error(COMMA));
+        }
+        !has_comma
+    });
     let expected = format!("the name of {what}");
     let read = |text: &str| (!text.is_empty() && text.chars().all(&allowed)).then(|| text.to_owned());
     Some(entries.iter().filter_map(|entry| entry.parsed(&expected, read, errors)).collect())
