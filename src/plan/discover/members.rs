@@ -3,6 +3,7 @@
 use crate::model::limits::Limits;
 use crate::model::path::RelPath;
 use crate::model::problem::{Problem, Reason};
+use crate::model::spec::Runtime;
 use crate::model::tree::{Content, Node, NodeKind, Stamp};
 use crate::model::unit::{FileMode, UnitFile};
 use crate::plan::catalog::Entry;
@@ -221,6 +222,9 @@ fn stays_inside(path: &RelPath, target: &str) -> bool {
     climbs < path.depth() && !parts[climbs..].contains(&"..")
 }
 
+/// The scripts that dicode looks for, in this order.
+const DICODE_ENTRIES: &[&str] = &["task.ts", "task.js"];
+
 /// The script of a task: the one that it names, or the first that its runtime looks for.
 pub(super) fn entry_of(
     unit: &Manifested,
@@ -237,7 +241,10 @@ pub(super) fn entry_of(
             Err(missing(format!("`entry` names \"{}\", {why}", entry.escape_debug())))
         }
         None => {
-            let defaults = spec.runtime.default_entries();
+            let mut defaults = spec.runtime.default_entries();
+            if !unit.has_entry && spec.runtime == Runtime::Deno {
+                defaults = DICODE_ENTRIES;
+            }
             let found = defaults.iter().find(|name| is_there(name));
             if unit.is_inline && !defaults.is_empty() {
                 return Err(missing(
@@ -254,7 +261,8 @@ pub(super) fn entry_of(
                     [one] => format!("{one} is not there"),
                     many => format!("none of {} is there", many.join(", ")),
                 };
-                return Err(missing(format!("there is no script: {gone}, and no `entry` is given")));
+                let entry = if unit.has_entry { ", and no `entry` is given" } else { "" };
+                return Err(missing(format!("there is no script: {gone}{entry}")));
             }
             Ok(found.map(|name| (*name).to_owned()))
         }

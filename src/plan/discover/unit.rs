@@ -49,6 +49,8 @@ pub(super) struct Manifested {
     pub spec: TaskSpec,
     /// Where a script that is missing is to be reported.
     script_at: (Option<RelPath>, Position),
+    /// Whether a field of its manifest can name the script.
+    pub has_entry: bool,
     warnings: Vec<Problem>,
     /// Whether it has no directory of its own.
     pub is_inline: bool,
@@ -226,7 +228,7 @@ impl<'a> Work<'a> {
         let located =
             |problems: Vec<Problem>| problems.into_iter().map(|problem| parts.locate(problem)).collect();
         let read = manifest::read_node(&document).map_err(|problems| Stop::Broken(located(problems)))?;
-        let TaskRead { spec, script_at, mut warnings } = read;
+        let TaskRead { spec, script_at, has_entry, mut warnings } = read;
         warnings.extend(of_sets);
         let (place, at) = parts.place(script_at);
         Ok(Manifested {
@@ -235,6 +237,7 @@ impl<'a> Work<'a> {
             manifest: file.clone(),
             spec,
             script_at: (place.cloned(), at),
+            has_entry,
             warnings: located(warnings),
             is_inline,
         })

@@ -100,7 +100,8 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
         permissions: Permissions { places: read.names_places, ..asked.permissions },
     };
     read.warnings.sort_by_key(|error| error.at);
-    Some(TaskRead { spec, script_at, warnings: read.warnings.into_iter().map(warning).collect() })
+    let warnings = read.warnings.into_iter().map(warning).collect();
+    Some(TaskRead { spec, script_at, has_entry: false, warnings })
 }
 
 fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {

@@ -69,7 +69,7 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
         exclude: exclude.unwrap_or_default(),
         permissions: permissions.unwrap_or_default(),
     };
-    Some(TaskRead { spec, script_at, warnings: Vec::new() })
+    Some(TaskRead { spec, script_at, has_entry: true, warnings: Vec::new() })
 }
 
 fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {

@@ -32,6 +32,8 @@ pub struct TaskRead {
     pub spec: TaskSpec,
     /// Where a script that is not there is to be reported: the value of `entry`, else of `runtime`.
     pub script_at: Position,
+    /// Whether a field can name the script.
+    pub has_entry: bool,
     /// What is no mistake but has no effect, in the order of the file, each with its line and column and none with
     /// its file.
     pub warnings: Vec<Problem>,
