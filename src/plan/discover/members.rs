@@ -240,6 +240,9 @@ pub(super) fn entry_of(
             let why = left_out(entry).map_or("which is not there".into(), |why| format!("but {why}"));
             Err(missing(format!("`entry` names \"{}\", {why}", entry.escape_debug())))
         }
+        None if matches!(spec.runtime, Runtime::Command(_)) => {
+            check_program(unit, members, left_out).map_err(missing).map(|()| None)
+        }
         None => {
             let mut defaults = spec.runtime.default_entries();
             if !unit.has_entry && spec.runtime == Runtime::Deno {
@@ -265,6 +268,34 @@ pub(super) fn entry_of(
                 return Err(missing(format!("there is no script: {gone}{entry}")));
             }
             Ok(found.map(|name| (*name).to_owned()))
+        }
+    }
+}
+
+/// Whether the program of a `command` is a file of the unit that can be executed, where its name says that it is one.
+fn check_program(
+    unit: &Manifested,
+    members: &[Member<'_>],
+    left_out: impl Fn(&str) -> Option<&'static str>,
+) -> Result<(), String> {
+    let Some(path) = unit.spec.runtime.own_program() else { return Ok(()) };
+    let is_link = |at: &str| members.iter().any(|m| m.path.as_str() == at && m.mode == FileMode::Link);
+    // What lies behind a link is seen when it is started.
+    if path.match_indices('/').any(|(at, _)| is_link(&path[..at])) {
+        return Ok(());
+    }
+    let shown = unit.spec.runtime.interpreter().escape_debug();
+    match members.iter().find(|member| member.path.as_str() == path) {
+        Some(member) if member.mode == FileMode::Regular => {
+            Err(format!("`command` names \"{shown}\", which is not executable: `chmod +x` makes it so"))
+        }
+        Some(_) => Ok(()),
+        None if unit.is_inline => Err(format!(
+            "`command` names \"{shown}\", but a task that is written in a set has no files beside an `entry`"
+        )),
+        None => {
+            let why = left_out(&path).map_or("which is not there".into(), |why| format!("but {why}"));
+            Err(format!("`command` names \"{shown}\", {why}"))
         }
     }
 }

@@ -30,7 +30,8 @@ type Errors = Vec<YamlError>;
 pub struct TaskRead {
     /// The task.
     pub spec: TaskSpec,
-    /// Where a script that is not there is to be reported: the value of `entry`, else of `runtime`.
+    /// Where a script that is not there is to be reported: the value of `entry`, else of `runtime` or
+    /// `command`.
     pub script_at: Position,
     /// Whether a field can name the script.
     pub has_entry: bool,
