@@ -8,6 +8,7 @@ use crate::model::tree::{Node, NodeKind, Refused, Stamp};
 use crate::plan::catalog::Resolved;
 use crate::plan::hash;
 
+mod dev_ref;
 mod nested;
 mod overrides;
 mod sets;
