@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -127,6 +130,39 @@ fn is_program(file: &Path) -> bool {
     file.is_file() && rustix::fs::access(file, Access::EXEC_OK).is_ok()
 }
 
+/// What the system would say to a start of this program, as far as it can be told without one.
+///
+/// # Errors
+/// It is not there or not executable, or the program is not that its first line names.
+pub(super) fn startable(program: &Path) -> io::Result<()> {
+    let missing = |why| Err(io::Error::new(io::ErrorKind::NotFound, why));
+    if !is_program(program) {
+        return missing("it is not there or not executable");
+    }
+    match named_in_first_line(program)? {
+        Some(named) if named.is_absolute() && !is_program(&named) => {
+            missing("the program that its first line names is not there or not executable")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The program in the `#!` line of a script.
+fn named_in_first_line(script: &Path) -> io::Result<Option<PathBuf>> {
+    // As much as the kernel reads.
+    let mut start = Vec::new();
+    match File::open(script) {
+        Ok(file) => drop(file.take(256).read_to_end(&mut start)?),
+        // One may be allowed to execute what one may not read.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let line = start.strip_prefix(b"#!").and_then(|rest| rest.split(|byte| *byte == b'\n').next());
+    let name = line
+        .and_then(|line| line.trim_ascii_start().split(|byte| matches!(byte, b' ' | b'\t' | b'\0')).next());
+    Ok(name.filter(|name| !name.is_empty()).map(|name| PathBuf::from(OsStr::from_bytes(name))))
+}
+
 fn problem_of_set(runtime: &Runtime, path: &Path) -> Problem {
     let (word, path) = (runtime.as_str(), printable(&path.display().to_string()).into_owned());
     let message = format!("`runtimes.{word}` names {path}, which is not there or not executable");
@@ -178,6 +214,28 @@ mod tests {
         spec.runtime = Runtime::Command(argv.iter().map(|part| (*part).to_owned()).collect());
         spec.env.insert("PATH".into(), format!("relative:{}", path.display()));
         spec
+    }
+
+    #[test]
+    fn a_start_that_must_fail_is_told_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        assert!(startable(&file).is_err());
+        for (text, mode, is_startable) in [
+            ("#!/bin/sh\n", 0o755, true),
+            ("#! /bin/sh -e\n", 0o755, true),
+            ("#!/bin/sh\n", 0o644, false),
+            ("#!/no/such/program x\n", 0o755, false),
+            ("#!\n", 0o755, true),
+            ("", 0o755, true),
+        ] {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let told = startable(&file).map_err(|error| error.to_string());
+            assert_eq!(told.is_ok(), is_startable, "{text} {mode:o} {told:?}");
+            assert!(!format!("{told:?}").contains("such"), "nothing of what a file holds is told: {told:?}");
+        }
+        assert!(startable(Path::new("/bin/sh")).is_ok());
     }
 
     #[test]

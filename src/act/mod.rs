@@ -106,6 +106,9 @@ pub trait Target: Send + Sync + 'static {
     /// What keeps this machine from running `spec`, if anything: its interpreter is missing.
     fn check(&self, spec: &TaskSpec) -> Option<Problem>;
 
+    /// Whether this run could be started now, as far as that can be told without starting it. Starts nothing.
+    fn ready(&self, launch: Launch) -> impl Future<Output = Result<(), ActError>> + Send;
+
     /// Starts a run. The future ends when the process was started, not when it is over.
     fn start(&self, launch: Launch) -> impl Future<Output = Result<Started, ActError>> + Send;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::folder::Folders;
-use super::interpreter::{Interpreters, Paths};
+use super::interpreter::{self, Interpreters, Paths};
 use super::invocation::Invocation;
 use super::places::Places;
 use super::process::{Running, Terms, Wires};
@@ -70,6 +70,16 @@ impl TaskTarget {
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
+    }
+
+    /// Goes as far as a start goes without a process.
+    async fn prepare(&self, mut launch: Launch) -> Result<(), ActError> {
+        let lease = self.folders.acquire(&launch.version).await?;
+        let places = Places { task: lease.path(), data: self.data_dir() };
+        put_places(&mut launch, places);
+        let order = self.order(&launch, places)?;
+        interpreter::startable(&order.program)
+            .map_err(|source| ActError::Spawn { program: order.program.display().to_string(), source })
     }
 
     async fn run(&self, mut launch: Launch) -> Result<Started, ActError> {
@@ -148,6 +158,10 @@ fn put_places(launch: &mut Launch, places: Places<'_>) {
 impl Target for TaskTarget {
     fn check(&self, spec: &TaskSpec) -> Option<Problem> {
         self.interpreters.check(spec)
+    }
+
+    async fn ready(&self, launch: Launch) -> Result<(), ActError> {
+        self.prepare(launch).await
     }
 
     async fn start(&self, launch: Launch) -> Result<Started, ActError> {

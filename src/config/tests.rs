@@ -108,9 +108,7 @@ fn secrets_of_webhooks() {
         assert!(settings.webhooks[&team].iter().all(|secret| secret.reveal() == "0123456789abcdef"));
         assert!(settings.own_variables.contains("OLD"));
     }
-    for webhook in
-        ["", "secret_env: []", "secret_env: [A, B, C]", "secret_env: A, secret_file: x"]
-    {
+    for webhook in ["", "secret_env: []", "secret_env: [A, B, C]", "secret_env: A, secret_file: x"] {
         assert_eq!(read(&source(webhook)).unwrap_err().len(), 1, "{webhook}");
     }
     let unset = read(&source("secret_env: UNSET")).unwrap_err().remove(0);

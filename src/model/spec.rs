@@ -119,6 +119,23 @@ impl Runtime {
         }
     }
 
+    /// Where the program of a command lies in the unit, if its name says that it is a file of it: a relative one with a
+    /// slash. `None` too where `..` leads out of the unit.
+    #[must_use]
+    pub fn own_program(&self) -> Option<String> {
+        let Self::Command(argv) = self else { return None };
+        let program = argv.first().filter(|program| program.contains('/') && !program.starts_with('/'))?;
+        let mut parts: Vec<&str> = Vec::new();
+        for part in program.split('/').filter(|part| !matches!(*part, "" | ".")) {
+            if part == ".." {
+                parts.pop()?;
+            } else {
+                parts.push(part);
+            }
+        }
+        Some(parts.join("/"))
+    }
+
     /// Scripts that are looked for, in this order, where the manifest names none.
     #[must_use]
     pub fn default_entries(&self) -> &'static [&'static str] {

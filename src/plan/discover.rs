@@ -21,7 +21,7 @@ use crate::model::tree::{Changes, Content, Tree};
 
 use self::unit::Outcome;
 use self::view::View;
-use super::catalog::{Catalog, Entry, Found, is_frozen};
+use super::catalog::{Catalog, Entry, Found, Known, is_frozen};
 use super::nested::Repositories;
 use super::taskset::{self, SetFile};
 
@@ -202,7 +202,8 @@ impl<'a> Work<'a> {
 
     fn read_units(&mut self) {
         for key in std::mem::take(&mut self.dirty) {
-            if self.view.is_gone(&key) || is_frozen(&self.view, &key) {
+            let is_frozen_set = self.view.set(&key).is_some_and(|set| set.frozen);
+            if self.view.is_gone(&key) || is_frozen_set || is_frozen(&self.view, &key) {
                 continue;
             }
             match self.read_unit(&key) {

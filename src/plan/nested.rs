@@ -132,6 +132,41 @@ pub fn refusal(source: &SourceSpec, declared: Declared, from: Option<&str>, url:
     ))
 }
 
+/// Where a directory lies in the repository that the source itself follows: below its root, whichever path the source
+/// has, and also where an entry leads there by URL. `None` for one of another repository or branch.
+pub(super) fn own_place(source: &SourceSpec, dir: &RelPath) -> Option<RelPath> {
+    let Origin::Git(git) = &source.origin else { return None };
+    let (Some(root), Some((url, branch))) = (dir.mount_point(), dir.repository()) else {
+        return Some(git.path.append(dir));
+    };
+    let is_same_ref = match &git.reference {
+        GitRef::Head => branch.is_none(),
+        GitRef::Branch(own) => branch.as_ref() == Some(own),
+        GitRef::Tag(_) | GitRef::Semver(_) | GitRef::Commit(_) => false,
+    };
+    let is_own = is_same_ref && normal(&git.url) == normal(&url);
+    dir.strip_prefix(&root).filter(|_| is_own)
+}
+
+/// A URL as all of its spellings have it: the server, the account and the path.
+fn normal(url: &str) -> (Option<String>, Option<String>, String) {
+    let bare = |path: &str| {
+        let path = path.trim_end_matches('/');
+        path.strip_suffix(".git").unwrap_or(path).to_owned()
+    };
+    let Some(server) = server(url) else {
+        return (None, None, bare(url.strip_prefix("file://").unwrap_or(url)));
+    };
+    let name = Some(format!("{}://{}", server.scheme, server.name()));
+    match SshUrl::parse(url) {
+        Ok(ssh) if server.scheme == "ssh" => (name, ssh.user, bare(&ssh.path)),
+        _ => {
+            let path = url.splitn(4, '/').nth(3).unwrap_or_default();
+            (name, None, bare(path))
+        }
+    }
+}
+
 /// The repository at `root` as a source of its own: polled like `source`, and given its credential only at the same
 /// server.
 #[must_use]

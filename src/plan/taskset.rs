@@ -332,13 +332,12 @@ impl Reader<'_> {
         }
         let known = ["path", "url", "branch", "dev_ref"];
         let fields = self.fields(field, &known, errors)?;
-        if let Some(dev) = fields.get("dev_ref").filter(|_| self.dev) {
-            if let Some(url) = dev.node.get("url") {
-                let message = "`dev_ref` leads to a directory beside this file, not to another repository";
-                errors.push(YamlError::at(url.at, message));
-                return None;
+        // A mistake in it is one in every mode.
+        if let Some(dev) = fields.get("dev_ref") {
+            let home = self.dev_reference(&dev, errors)?;
+            if self.dev {
+                return Some(home);
             }
-            return self.reference(&dev, errors);
         }
         if let Some(url) = fields.get("url") {
             return repository(&fields, &url, errors);
@@ -347,6 +346,26 @@ impl Reader<'_> {
             errors.push(fields.error(branch.key_at, "`branch` goes with `url`"));
             return None;
         }
+        self.beside(&fields, errors)
+    }
+
+    /// What stands for a reference in dev mode.
+    fn dev_reference(&mut self, field: &Field<'_>, errors: &mut Vec<YamlError>) -> Option<Home> {
+        if let Some(url) = field.node.get("url") {
+            let message = "`dev_ref` leads to a directory beside this file, not to another repository";
+            errors.push(YamlError::at(url.at, message));
+            return None;
+        }
+        if field.node.text().is_some() {
+            errors.push(field.error("must be a map, such as `{path: jobs/digest}`, not text"));
+            return None;
+        }
+        let fields = self.fields(field, &["path"], errors)?;
+        self.beside(&fields, errors)
+    }
+
+    /// A directory of the tree that this file is in.
+    fn beside(&self, fields: &Fields<'_>, errors: &mut Vec<YamlError>) -> Option<Home> {
         let path = fields.required("path", errors)?;
         match resolved(self.dir, path.text(errors)?) {
             Ok(dir) => Some(Home::At(dir, path.node.at)),

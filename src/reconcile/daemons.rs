@@ -61,6 +61,8 @@ pub enum Settled {
     Superseded,
     /// The process could not be started; it is tried again.
     Failed(String),
+    /// It could not be started, which was seen before the process of another version was ended: that one runs on.
+    Refused(String),
 }
 
 /// Called whenever a daemon fares differently.
@@ -174,6 +176,19 @@ impl<T: Target> Daemons<T> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A wish came to nothing: what runs is wanted on, unless a newer wish came in meanwhile.
+    fn stay(&self, unit: &UnitId, number: u64, running: &Arc<Version>) {
+        if let Some(slot) = self.lock().get(unit) {
+            slot.want.send_if_modified(|want| {
+                let is_newest = want.number == number;
+                if is_newest {
+                    want.version = Some(Arc::clone(running));
+                }
+                is_newest
+            });
+        }
+    }
+
     fn settle(&self, unit: &UnitId, number: u64, how: &Settled) {
         let mut slots = self.lock();
         let Some(slot) = slots.get_mut(unit) else { return };
@@ -272,8 +287,8 @@ impl<T: Target> Daemon<T> {
     async fn follow(
         &mut self,
         mut run: Asked,
-        number: u64,
-        version: &Version,
+        mut number: u64,
+        version: &Arc<Version>,
         began: Instant,
         ends: &mut u32,
     ) -> Next {
@@ -287,6 +302,10 @@ impl<T: Target> Daemon<T> {
                     (self.all.report)(&self.unit, Health::Running);
                 }
                 () = newer(&mut self.wanted, number) => {
+                    if let Some(refused) = self.refuse(version).await {
+                        number = refused;
+                        continue;
+                    }
                     self.all.runner.stop(&run.id, StopReason::Replaced);
                     run.end().await;
                     *ends = 0;
@@ -307,6 +326,17 @@ impl<T: Target> Daemon<T> {
         }
         *ends = if began.elapsed() >= STEADY { 1 } else { *ends + 1 };
         self.pause(number, *ends, &how).await
+    }
+
+    /// Looks whether the version that is wanted now could be started at all. If not, `running` stays, and the number of
+    /// the wish that came to nothing is given back.
+    async fn refuse(&self, running: &Arc<Version>) -> Option<u64> {
+        let want = self.wanted.borrow().clone();
+        let new = want.version.as_ref().filter(|new| new.hash != running.hash)?;
+        let why = self.all.runner.ready(new).await.err()?;
+        self.all.stay(&self.unit, want.number, running);
+        self.all.settle(&self.unit, want.number, &Settled::Refused(why));
+        Some(want.number)
     }
 
     /// Waits before the next start, or for another wish.

@@ -101,14 +101,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if is_current {
             self.units.change(&key, |unit| unit.busy = None);
         }
+        let runs_on = matches!(settled, Settled::Refused(_));
         let (outcome, error) = match settled {
             Settled::Started | Settled::Stopped => (Outcome::Succeeded, None),
             Settled::Superseded => (Outcome::Superseded, None),
-            Settled::Failed(why) => (Outcome::Failed, Some(why)),
+            Settled::Failed(why) | Settled::Refused(why) => (Outcome::Failed, Some(why)),
         };
         let mut draft = Draft::default();
         if outcome == Outcome::Failed && is_current {
-            self.bring_back(&doing);
+            self.bring_back(&doing, runs_on);
         }
         self.draft_finished(Finished { doing, outcome, error }, &mut draft);
         // A failed write is told and made up for by the pass that follows it.
@@ -118,13 +119,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.pass_after(Duration::ZERO, Look::Away);
     }
 
-    /// A daemon's new version could not be started: the last good one runs again.
-    fn bring_back(&mut self, doing: &Doing) {
+    /// A daemon's new version could not be started: the last good one runs again, or still.
+    fn bring_back(&mut self, doing: &Doing, runs_on: bool) {
         let Some(old) = self.units.get(&doing.step.unit.key).and_then(|unit| unit.version.clone()) else {
             return;
         };
         self.core.registry.put(Arc::clone(&old));
-        if old.spec.is_daemon() {
+        if old.spec.is_daemon() && !runs_on {
             drop(self.core.daemons.set(&doing.step.unit, Some(old), doing.step.generation));
         }
     }

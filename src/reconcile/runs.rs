@@ -27,6 +27,8 @@ use crate::model::limits::Limits;
 use crate::model::run::{Run, RunStatus, Stream};
 use crate::model::spec::{Concurrency, Overlap};
 use crate::model::time::Timestamp;
+use crate::model::unit::Version;
+use crate::plan::params;
 use crate::record::{Along, Store, StoreError};
 use crate::support::clock::Clock;
 
@@ -251,6 +253,18 @@ impl<T: Target> Runner<T> {
             self.tasks.spawn(Arc::clone(self).wait(work, seat));
         }
         Ok(asked)
+    }
+
+    /// Whether a run of `version` without given parameters could be started now, as far as that can be told without one.
+    ///
+    /// # Errors
+    /// What keeps it from being started.
+    pub async fn ready(&self, version: &Arc<Version>) -> Result<(), String> {
+        let params =
+            params::resolve(&version.spec, &BTreeMap::new()).map_err(|problems| problems.join("; "))?;
+        let run = RunId::from_random(random());
+        let launch = Launch { run, version: Arc::clone(version), params, input: "null".into() };
+        self.target.ready(launch).await.map_err(|error| chain(&error))
     }
 
     /// Ends a run; gives back whether it was there to be ended.

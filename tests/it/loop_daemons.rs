@@ -207,6 +207,30 @@ async fn a_version_that_cannot_be_started_gives_way_to_the_last_good_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_version_of_which_it_is_seen_that_it_cannot_be_started_ends_no_process() {
+    let (files, mut world) = with_daemon().await;
+    let good = world.record("d").unwrap().deployed.unwrap();
+    world.target.is_not_ready(true);
+    files.put("d/task.sh", "two\n");
+    for _ in 0..3 {
+        world.event(EventType::UnitFailed, "d").await;
+        assert_eq!(world.target.alive(&unit("d")), [good]);
+        assert_eq!(world.live("d").unwrap().hash, good);
+    }
+    let starts = |world: &World| world.target.started().len();
+    assert_eq!(starts(&world), 1, "it is the same process");
+    // If it ends, it is the good version that is started again.
+    world.target.end(&unit("d"), 1);
+    world.until("it runs again", |world| starts(world) == 2).await;
+    assert_eq!(world.target.alive(&unit("d")), [good]);
+    world.target.is_not_ready(false);
+    world.event(EventType::UnitUpdated, "d").await;
+    let live = world.record("d").unwrap().deployed.unwrap();
+    world.until("the new one runs", |world| world.target.alive(&unit("d")) == [live]).await;
+    assert_ne!(live, good);
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_ends_it_as_interrupted_and_starts_nothing() {
     let (_files, world) = with_daemon().await;
     world.service.close().await;

@@ -49,6 +49,10 @@ impl Work<'_> {
                 frozen,
             },
         };
+        if state.frozen {
+            // The entry may have led to a task before.
+            self.view.keep_unit(key);
+        }
         self.view.put_set(Arc::clone(key), state);
         if !self.is_in_scope(key) {
             return;
@@ -71,8 +75,10 @@ impl Work<'_> {
     pub(super) fn put_broken(&mut self, key: &Arc<str>, dir: Option<RelPath>, problems: Vec<Problem>) {
         self.dirty.remove(key);
         let home = dir.clone().unwrap_or_else(RelPath::root);
+        // Where the entry itself cannot be read, its overrides cannot be told either.
+        let is_read = dir.is_some();
         self.view.put_unit(Arc::clone(key), Some(broken(&home, dir, problems)));
-        self.keep(key, &home, Vec::new());
+        if is_read { self.keep(key, &home, Vec::new()) } else { self.freeze(key, &home, Vec::new()) }
     }
 
     /// Takes away what lies below an entry, and its own unit.

@@ -3,6 +3,7 @@
 use crate::model::limits::Limits;
 use crate::model::path::RelPath;
 use crate::model::problem::{Problem, Reason};
+use crate::model::spec::Runtime;
 use crate::model::tree::{Content, Node, NodeKind, Stamp};
 use crate::model::unit::{FileMode, UnitFile};
 use crate::plan::catalog::Entry;
@@ -221,6 +222,9 @@ fn stays_inside(path: &RelPath, target: &str) -> bool {
     climbs < path.depth() && !parts[climbs..].contains(&"..")
 }
 
+/// The scripts that dicode looks for, in this order.
+const DICODE_ENTRIES: &[&str] = &["task.ts", "task.js"];
+
 /// The script of a task: the one that it names, or the first that its runtime looks for.
 pub(super) fn entry_of(
     unit: &Manifested,
@@ -236,8 +240,14 @@ pub(super) fn entry_of(
             let why = left_out(entry).map_or("which is not there".into(), |why| format!("but {why}"));
             Err(missing(format!("`entry` names \"{}\", {why}", entry.escape_debug())))
         }
+        None if matches!(spec.runtime, Runtime::Command(_)) => {
+            check_program(unit, members, left_out).map_err(missing).map(|()| None)
+        }
         None => {
-            let defaults = spec.runtime.default_entries();
+            let mut defaults = spec.runtime.default_entries();
+            if !unit.has_entry && spec.runtime == Runtime::Deno {
+                defaults = DICODE_ENTRIES;
+            }
             let found = defaults.iter().find(|name| is_there(name));
             if unit.is_inline && !defaults.is_empty() {
                 return Err(missing(
@@ -254,9 +264,38 @@ pub(super) fn entry_of(
                     [one] => format!("{one} is not there"),
                     many => format!("none of {} is there", many.join(", ")),
                 };
-                return Err(missing(format!("there is no script: {gone}, and no `entry` is given")));
+                let entry = if unit.has_entry { ", and no `entry` is given" } else { "" };
+                return Err(missing(format!("there is no script: {gone}{entry}")));
             }
             Ok(found.map(|name| (*name).to_owned()))
+        }
+    }
+}
+
+/// Whether the program of a `command` is a file of the unit that can be executed, where its name says that it is one.
+fn check_program(
+    unit: &Manifested,
+    members: &[Member<'_>],
+    left_out: impl Fn(&str) -> Option<&'static str>,
+) -> Result<(), String> {
+    let Some(path) = unit.spec.runtime.own_program() else { return Ok(()) };
+    let is_link = |at: &str| members.iter().any(|m| m.path.as_str() == at && m.mode == FileMode::Link);
+    // What lies behind a link is seen when it is started.
+    if path.match_indices('/').any(|(at, _)| is_link(&path[..at])) {
+        return Ok(());
+    }
+    let shown = unit.spec.runtime.interpreter().escape_debug();
+    match members.iter().find(|member| member.path.as_str() == path) {
+        Some(member) if member.mode == FileMode::Regular => {
+            Err(format!("`command` names \"{shown}\", which is not executable: `chmod +x` makes it so"))
+        }
+        Some(_) => Ok(()),
+        None if unit.is_inline => Err(format!(
+            "`command` names \"{shown}\", but a task that is written in a set has no files beside an `entry`"
+        )),
+        None => {
+            let why = left_out(&path).map_or("which is not there".into(), |why| format!("but {why}"));
+            Err(format!("`command` names \"{shown}\", {why}"))
         }
     }
 }

@@ -272,7 +272,6 @@ impl Work<'_> {
     fn declare(&mut self, key: &Arc<str>, dir: &RelPath, set: &Arc<SetFile>) {
         let Some(file) = file_of(dir) else { return };
         let mut problems = set.problems.clone();
-        problems.extend(self.misplaced(key));
         let (misnamed, warnings) = self.misnamed(key, set);
         if !misnamed.is_empty() {
             problems.extend(misnamed);

@@ -8,6 +8,7 @@ use crate::model::tree::{Node, NodeKind, Refused, Stamp};
 use crate::plan::catalog::Resolved;
 use crate::plan::hash;
 
+mod dev_ref;
 mod nested;
 mod overrides;
 mod sets;
@@ -194,6 +195,59 @@ fn a_script_that_is_not_there_is_reported_at_its_place() {
     insta::assert_snapshot!(world.problem("a"), @r#"MissingEntry: a/task.yaml:6:8: `entry` names "bin/x.sh", which is not there"#);
     world.put("a/bin/x.sh", "").look(&Changes::All);
     assert_eq!(world.units()["a"].as_ref().unwrap().spec.entry.as_deref(), Some("bin/x.sh"));
+}
+
+#[test]
+fn a_dicode_task_without_a_script_is_told_what_is_looked_for() {
+    let mut world = World::default();
+    let text = "apiVersion: dicode/v1\nname: a\nruntime: deno\ntrigger: {manual: true}\n";
+    world.put("a/task.yaml", text).put("a/task.mjs", "").look(&Changes::All);
+    insta::assert_snapshot!(world.problem("a"), @"MissingEntry: a/task.yaml:3:10: there is no script: none of task.ts, task.js is there");
+    world.put("a/task.js", "").look(&Changes::All);
+    assert_eq!(world.units()["a"].as_ref().unwrap().spec.entry.as_deref(), Some("task.js"));
+}
+
+#[test]
+fn a_program_with_a_slash_is_a_file_of_the_unit_that_can_be_executed() {
+    let mut world = World::default();
+    world.task("good", "g").kind("good/task.sh", NodeKind::Executable, "");
+    let told = |world: &mut World, program: &str| {
+        let task = "apiVersion: kindling/v1\nkind: Task\nname: a\ntrigger: {manual: true}\n";
+        world.put("a/task.yaml", &format!("{task}command: ['{program}', x]\n")).look(&Changes::All);
+        world.units()["a"].as_ref().err().cloned()
+    };
+    world
+        .kind("a/ok", NodeKind::Executable, "")
+        .kind("a/bin/ok", NodeKind::Executable, "")
+        .put("a/bin/no", "");
+    world.kind("a/link", NodeKind::Link, "ok").kind("a/dir", NodeKind::Link, "bin");
+    world.kind("a/node_modules/x", NodeKind::Executable, "");
+    for good in ["./ok", "bin/ok", ".//bin/../ok", "./link", "dir/ok", "/bin/sh", "sh"] {
+        assert_eq!(told(&mut world, good), None, "{good}");
+    }
+    let wrong = [
+        "./nothere.sh",
+        "bin/x",
+        "bin/no",
+        "bin/",
+        "./",
+        "node_modules/x",
+        "../good/task.sh",
+        "a/../../x",
+        "../a/ok",
+    ];
+    let shown: Vec<String> = wrong.iter().map(|wrong| told(&mut world, wrong).unwrap_or_default()).collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    MissingEntry: a/task.yaml:5:10: `command` names "./nothere.sh", which is not there
+    MissingEntry: a/task.yaml:5:10: `command` names "bin/x", which is not there
+    MissingEntry: a/task.yaml:5:10: `command` names "bin/no", which is not executable: `chmod +x` makes it so
+    MissingEntry: a/task.yaml:5:10: `command` names "bin/", which is not there
+    MissingEntry: a/task.yaml:5:10: `command` names "./", which is not there
+    MissingEntry: a/task.yaml:5:10: `command` names "node_modules/x", but it never belongs to a task where it lies
+    InvalidManifest: a/task.yaml:5:10: `command` names a program outside the unit: one with a slash is a file of the unit, or absolute
+    InvalidManifest: a/task.yaml:5:10: `command` names a program outside the unit: one with a slash is a file of the unit, or absolute
+    InvalidManifest: a/task.yaml:5:10: `command` names a program outside the unit: one with a slash is a file of the unit, or absolute
+    "#);
 }
 
 #[test]

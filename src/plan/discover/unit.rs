@@ -51,6 +51,8 @@ pub(super) struct Manifested {
     script_at: (Option<RelPath>, Position),
     /// Where what it is chained to is named.
     chain_at: Option<(RelPath, Position)>,
+    /// Whether a field of its manifest can name the script.
+    pub has_entry: bool,
     warnings: Vec<Problem>,
     /// Whether it has no directory of its own.
     pub is_inline: bool,
@@ -228,7 +230,7 @@ impl<'a> Work<'a> {
         let located =
             |problems: Vec<Problem>| problems.into_iter().map(|problem| parts.locate(problem)).collect();
         let read = manifest::read_node(&document).map_err(|problems| Stop::Broken(located(problems)))?;
-        let TaskRead { spec, script_at, chain_at, mut warnings } = read;
+        let TaskRead { spec, script_at, chain_at, has_entry, mut warnings } = read;
         warnings.extend(of_sets);
         let (place, at) = parts.place(script_at);
         let chain_at = chain_at.map(|at| {
@@ -242,6 +244,7 @@ impl<'a> Work<'a> {
             spec,
             script_at: (place.cloned(), at),
             chain_at,
+            has_entry,
             warnings: located(warnings),
             is_inline,
         })

@@ -115,7 +115,7 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
     let mut warnings: Vec<Problem> = ignored.chain(read.lints.into_iter().map(surprise)).collect();
     warnings.sort_by_key(|warning| warning.at);
     let chain_at = chain_place(&fields);
-    Some(TaskRead { spec, script_at, chain_at, warnings })
+    Some(TaskRead { spec, script_at, chain_at, has_entry: false, warnings })
 }
 
 fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {

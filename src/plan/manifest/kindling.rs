@@ -62,8 +62,8 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
     {
         refuse_required(&field, trigger, errors);
     }
-    let script_at =
-        fields.get("entry").or_else(|| fields.get("runtime")).map_or(fields.at, |field| field.node.at);
+    let script = ["entry", "runtime", "command"].iter().find_map(|name| fields.get(name));
+    let script_at = script.map_or(fields.at, |field| field.node.at);
     let spec = TaskSpec {
         name: name?,
         description: description.unwrap_or_default().into(),
@@ -79,7 +79,13 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
         permissions: permissions.unwrap_or_default(),
     };
     let chain_at = chain_place(&fields);
-    Some(TaskRead { spec, script_at, chain_at, warnings: lints.into_iter().map(surprise).collect() })
+    Some(TaskRead {
+        spec,
+        script_at,
+        chain_at,
+        has_entry: true,
+        warnings: lints.into_iter().map(surprise).collect(),
+    })
 }
 
 fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
@@ -88,7 +94,7 @@ fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
     let known: Vec<_> = known.into_iter().chain([("js", Runtime::Deno)]).collect();
     match (fields.get("runtime"), fields.get("command")) {
         (Some(field), None) => word(Some(field), "runtime", &known, errors),
-        (None, Some(field)) => argv(&field, errors).map(Runtime::Command),
+        (None, Some(field)) => command(&field, errors),
         (Some(one), Some(other)) => {
             let at = one.key_at.max(other.key_at);
             errors.push(fields.error(at, "a task has `runtime` or `command`, not both"));
@@ -100,6 +106,21 @@ fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
             None
         }
     }
+}
+
+fn command(field: &Field<'_>, errors: &mut Errors) -> Option<Runtime> {
+    let argv = argv(field, errors)?;
+    let is_relative = argv.first().is_some_and(|program| program.contains('/') && !program.starts_with('/'));
+    let command = Runtime::Command(argv);
+    if is_relative && command.own_program().is_none() {
+        errors.push(
+            field.error(
+                "names a program outside the unit: one with a slash is a file of the unit, or absolute",
+            ),
+        );
+        return None;
+    }
+    Some(command)
 }
 
 fn argv(field: &Field<'_>, errors: &mut Errors) -> Option<Vec<String>> {

@@ -31,11 +31,15 @@ type Errors = Vec<YamlError>;
 pub struct TaskRead {
     /// The task.
     pub spec: TaskSpec,
-    /// Where a script that is not there is to be reported: the value of `entry`, else of `runtime`.
+    /// Where a script that is not there is to be reported: the value of `entry`, else of `runtime` or
+    /// `command`.
     pub script_at: Position,
     /// Where a task that it is chained to and that is not there is to be reported: the value of `from`.
     pub chain_at: Option<Position>,
-    /// What is no mistake but has no effect, or another one than it seems, in the order of the file, each with its line and column and none with
+    /// Whether a field can name the script.
+    pub has_entry: bool,
+    /// What is no mistake but has no effect, or another one than it seems, in the order of the file, each with its line
+    /// and column and none with
     /// its file.
     pub warnings: Vec<Problem>,
 }

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use super::{Errors, RESERVED_PREFIX, bad_name, is_name, without_nul, word};
+use super::{Dialect, Errors, RESERVED_PREFIX, bad_name, is_name, without_nul, word};
 use crate::config::node::{Field, Fields, Value};
 use crate::config::words::quoted;
 use crate::model::spec::{HostVariable, Permissions, Runtime, Sandbox};
 
 /// The fields that confine a script.
 pub(in crate::plan) const CONFINING: [&str; 4] = ["fs", "net", "run", "sys"];
+
+/// The fields of an entry of `fs`.
+pub(super) const DIRECTORY: [&str; 2] = ["path", "permission"];
+
+/// Deno has no way to write a comma that separates nothing.
+const COMMA: &str = "has a comma in it, by which the flags of `deno run` separate values";
 
 /// Reads the permissions of a `kindling/v1` task. `env` are the variables that it sets itself.
 pub(super) fn permissions(
@@ -36,7 +42,7 @@ pub(super) fn permissions(
             );
         }
     }
-    let sandbox = (!confines.is_empty()).then(|| sandbox(&fields, errors));
+    let sandbox = (!confines.is_empty()).then(|| sandbox(&fields, Dialect::Kindling, errors));
     Some(Permissions { env: variables, sandbox, places: false })
 }
 
@@ -74,10 +80,10 @@ pub(super) fn refusal_of(name: &str) -> Option<String> {
 }
 
 /// Reads what a script may do; what is not named is denied, but for `net`: without it every host may be reached.
-pub(super) fn sandbox(fields: &Fields<'_>, errors: &mut Errors) -> Sandbox {
+pub(super) fn sandbox(fields: &Fields<'_>, dialect: Dialect, errors: &mut Errors) -> Sandbox {
     let mut sandbox = Sandbox::default();
     for entry in fields.get("fs").and_then(|field| field.list(errors)).unwrap_or_default() {
-        if let Some((path, mode)) = directory(&entry, errors) {
+        if let Some((path, mode)) = directory(&entry, dialect, errors) {
             if mode.contains('r') {
                 sandbox.read.push(path.clone());
             }
@@ -96,12 +102,18 @@ pub(super) fn sandbox(fields: &Fields<'_>, errors: &mut Errors) -> Sandbox {
     sandbox
 }
 
-fn directory(field: &Field<'_>, errors: &mut Errors) -> Option<(String, &'static str)> {
-    let fields = field.fields(&["path", "permission"], errors)?;
+/// One entry of `fs`. Whoever reads dicode's words warns of unknown fields himself.
+fn directory(field: &Field<'_>, dialect: Dialect, errors: &mut Errors) -> Option<(String, &'static str)> {
+    let fields = match dialect {
+        Dialect::Kindling => field.fields(&DIRECTORY, errors)?,
+        Dialect::Dicode => field.map(errors)?,
+    };
     let path = fields.required("path", errors).and_then(|field| {
         let path = without_nul(&field, errors)?;
         if path.is_empty() {
             errors.push(field.error("is empty"));
+        } else if path.contains(',') {
+            errors.push(field.error(COMMA));
         }
         Some(path)
     });
@@ -119,7 +131,14 @@ fn words(
     allowed: impl Fn(char) -> bool,
     errors: &mut Errors,
 ) -> Option<Vec<String>> {
-    let entries = field.list(errors)?;
+    let mut entries = field.list(errors)?;
+    entries.retain(|entry| {
+        let has_comma = entry.node.text().is_some_and(|text| text.contains(','));
+        if has_comma {
+            errors.push(entry.error(COMMA));
+        }
+        !has_comma
+    });
     let expected = format!("the name of {what}");
     let read = |text: &str| (!text.is_empty() && text.chars().all(&allowed)).then(|| text.to_owned());
     Some(entries.iter().filter_map(|entry| entry.parsed(&expected, read, errors)).collect())

@@ -480,3 +480,23 @@ fn permissions_that_cannot_be_held_are_errors() {
     ");
     insta::assert_snapshot!(with("command: [x], trigger: {manual: true}, permissions: {sys: [a]}").unwrap_err().join("\n"), @"1:106 `permissions.sys` cannot be held by `command`: only `runtime: deno` confines a script");
 }
+
+#[test]
+fn what_deno_cannot_be_told_is_a_problem() {
+    let asked = "fs: [{path: 'a,b', permission: rw}], net: ['a,b', c], run: ['x,y'], sys: ['hostname,uid']";
+    for text in [
+        format!("{{apiVersion: dicode/v1, name: t, trigger: {{manual: true}}, permissions: {{{asked}}}}}"),
+        format!(
+            "{{apiVersion: kindling/v1, kind: Task, name: t, runtime: deno, trigger: {{manual: true}}, permissions: {{{asked}}}}}"
+        ),
+    ] {
+        let problems = read_task(text.as_bytes(), &Limits::default()).unwrap_err();
+        let shown: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        insta::allow_duplicates! { insta::assert_snapshot!(shown.join("\n"), @"
+        `permissions.fs[0].path` has a comma in it, by which the flags of `deno run` separate values
+        `permissions.net[0]` has a comma in it, by which the flags of `deno run` separate values
+        `permissions.run[0]` has a comma in it, by which the flags of `deno run` separate values
+        `permissions.sys[0]` has a comma in it, by which the flags of `deno run` separate values
+        "); }
+    }
+}

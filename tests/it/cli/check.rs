@@ -74,7 +74,11 @@ fn a_variable_that_is_not_set_here_may_be_set_for_the_service() {
 #[test]
 fn ssh_is_needed_by_who_is_reached_by_it() {
     let place = git("ssh_key_file: key").set("PATH", "/nowhere");
-    assert_found(&place, "ssh", &["fail ssh is not on PATH; ", "source team is fetched with it", "openssh-client"]);
+    assert_found(
+        &place,
+        "ssh",
+        &["fail ssh is not on PATH; ", "source team is fetched with it", "openssh-client"],
+    );
     let local = Place::new();
     local.write("kindling.yaml", "sources: []\n");
     assert!(findings(&local, "ssh").is_empty());

@@ -23,6 +23,7 @@ struct Processes {
     stop_takes: Duration,
     missing: bool,
     unstartable: bool,
+    unready: bool,
 }
 
 struct Alive {
@@ -63,6 +64,11 @@ impl FakeTarget {
         self.0.lock().unwrap().started.iter().map(|launch| launch.input.clone()).collect()
     }
 
+    /// Lets every look whether a process could be started say no, or yes.
+    pub fn is_not_ready(&self, unready: bool) {
+        self.0.lock().unwrap().unready = unready;
+    }
+
     /// Ends every process of a unit with this code.
     pub fn end(&self, unit: &UnitId, code: i32) {
         self.end_with(unit, &Exit { code: Some(code), ..Exit::default() });
@@ -80,6 +86,13 @@ impl Target for FakeTarget {
     fn check(&self, _: &TaskSpec) -> Option<Problem> {
         let missing = self.0.lock().unwrap().missing;
         missing.then(|| Problem::new(Reason::MissingInterpreter, "sh is not installed"))
+    }
+
+    async fn ready(&self, _: Launch) -> Result<(), ActError> {
+        if !self.0.lock().unwrap().unready {
+            return Ok(());
+        }
+        Err(ActError::Spawn { program: "sh".into(), source: std::io::Error::other("no such file") })
     }
 
     async fn start(&self, launch: Launch) -> Result<Started, ActError> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::id::SourceName;
 use crate::model::source::{Allow, LocalOrigin, Origin, SourceSpec};
+use crate::plan::nested;
 
 const OTHER: &str = "/srv/other.git";
 
@@ -158,4 +159,48 @@ fn repositories_that_lead_to_one_another_come_to_an_end() {
             "/srv/r1.git//taskset.yaml:5:5: the set refers to itself: /srv/r0.git -> /srv/r1.git -> /srv/r0.git"
         ]
     );
+}
+
+#[test]
+fn a_way_back_to_the_sources_own_repository_is_a_cycle() {
+    use crate::model::source::GitRef;
+    for (own, back, reference, path, is_cycle) in [
+        ("/srv/a.git", "file:///srv/a/", None, "", true),
+        ("https://h/A.git", "https://H:443/A", None, "", true),
+        ("git@h:a.git", "git@h:a", None, "", true),
+        ("/srv/a.git", "/srv/a.git", Some("main"), "", true),
+        ("/srv/a.git", "/srv/a.git", Some("other"), "", false),
+        ("/srv/a.git", "/srv/a.git", None, "jobs", true),
+        ("/srv/a.git", "/srv/c.git", None, "", false),
+    ] {
+        let other = if own.starts_with('/') { OTHER } else { "https://h/other" };
+        let mut spec = nested::as_source(
+            &world(&[]).repositories.source.unwrap(),
+            &RelPath::mount(own, reference.map(|_| "main")).unwrap(),
+        )
+        .unwrap();
+        let Origin::Git(git) = &mut spec.origin else { panic!("a git source") };
+        git.path = RelPath::parse(path).unwrap();
+        assert!(matches!(git.reference, GitRef::Head | GitRef::Branch(_)));
+        let mut world = World { repositories: Repositories::of(spec), ..World::default() };
+        let root = RelPath::mount(back, reference).unwrap();
+        world.reachable.insert(root.clone());
+        let to = |at: &str| set(&format!("    on: {{ref: {{{at}}}}}\n    t: {{ref: {{path: t}}}}\n"));
+        let first = to(&format!("url: {other}"));
+        let branch = reference.map(|branch| format!(", branch: {branch}")).unwrap_or_default();
+        let below = if path.is_empty() { String::new() } else { format!(", path: {path}") };
+        world.reach(other).task("t", "t").task(&at(other, "t"), "t").put("taskset.yaml", &first);
+        world.put(&at(other, "taskset.yaml"), &to(&format!("url: '{back}'{branch}{below}")));
+        let again = root.append(&RelPath::parse(path).unwrap());
+        world.task(again.append(&RelPath::parse("t").unwrap()).as_str(), "t");
+        world.put(again.append(&RelPath::parse("taskset.yaml").unwrap()).as_str(), &to("path: nowhere"));
+        world.look(&Changes::All);
+        let told: Vec<String> = world.catalog.homeless_problems().map(ToString::to_string).collect();
+        let keys = world.keys();
+        assert_eq!(keys.contains(&"on/on/t".to_owned()), !is_cycle, "{own} {back}: {keys:?}");
+        assert_eq!(told.iter().any(|told| told.contains("the set refers to itself: ")), is_cycle, "{told:?}");
+        if is_cycle {
+            assert_eq!(keys, ["on/t", "t"], "{own} {back}");
+        }
+    }
 }

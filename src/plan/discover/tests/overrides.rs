@@ -104,3 +104,63 @@ fn what_a_dicode_set_says_never_breaks_a_task_that_cannot_have_it() {
         world.units()["t"].as_ref().unwrap().warnings.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(warnings.join("\n"), @"taskset.yaml:6:37: `net` has no effect: `shell` does not confine a script");
 }
+
+#[test]
+fn overrides_of_a_set_that_cannot_be_meant_change_nothing_below_it() {
+    let inner = "  entries: {a: {ref: {path: a}}, d: {ref: {path: d}}}\n";
+    let outer = |overrides: &str| {
+        set(&format!("  entries:\n    in: {{ref: {{path: in}}, overrides: {overrides}}}\n"))
+    };
+    let mut world = World::default();
+    world.task("in/a", "a").task("in/d", "d").set("in", inner);
+    world
+        .put("taskset.yaml", &outer("{entries: {a: {env: {A: b}}, d: {enabled: false}}}"))
+        .look(&Changes::All);
+    assert_eq!(world.keys(), ["in/a"]);
+    let before = world.hash("in/a");
+    world.put("in/a/task.sh", "other");
+    let changed = paths(&["in/a/task.sh", "in/d/task.sh", "in/taskset.yaml", "taskset.yaml"]);
+    for wrong in [
+        "{entires: {a: {env: {A: b}}, d: {enabled: false}}}",
+        "{a: {env: {A: b}}, d: {enabled: false}}",
+        "{timeout: 5m, entries: {a: {env: {A: b}}, d: {enabled: false}}}",
+        "{entries: 5}",
+        "text",
+    ] {
+        for fresh in [false, true] {
+            let mut world = world.clone();
+            if fresh {
+                world.catalog = Catalog::default();
+            }
+            world.put("taskset.yaml", &outer(wrong)).look(if fresh { &Changes::All } else { &changed });
+            world.put("in/d/task.sh", "other").look(&changed).look(&Changes::All);
+            let live = |key: &str| world.units().get(key).is_some_and(Result::is_ok);
+            assert!(!live("in/d") && live("in/a") != fresh, "{wrong}");
+            assert!(fresh || world.hash("in/a") == before, "{wrong}");
+            assert!(world.catalog.is_kept("in/a") && world.catalog.is_kept("in/d"), "{wrong}");
+            let told =
+                world.source_problems().len() + world.units().values().filter(|unit| unit.is_err()).count();
+            assert!(told > 0, "{wrong}");
+            world.put("taskset.yaml", &outer("{entries: {a: {env: {A: b}}, d: {enabled: false}}}"));
+            world.look(&paths(&["taskset.yaml"]));
+            assert_eq!(world.keys(), ["in/a"], "{wrong}");
+            assert!(world.hash("in/a") != before && world.source_problems().is_empty(), "{wrong}");
+        }
+    }
+}
+
+#[test]
+fn a_task_stays_while_its_entry_leads_to_a_set_with_the_overrides_of_a_task() {
+    let text = "  entries:\n    x: {ref: {path: x}, overrides: {timeout: 5m}}\n";
+    let mut world = World::default();
+    world.task("x", "x").set("", text).look(&Changes::All);
+    let before = world.hash("x");
+    world.files.remove("x/task.yaml");
+    world.task("x/in", "in").set("x", "  entries: {in: {ref: {path: in}}}\n");
+    world.look(&paths(&["x/task.yaml", "x/taskset.yaml", "x/in/task.yaml", "x/in/task.sh"]));
+    world.put("x/task.sh", "other").look(&paths(&["x/task.sh"])).look(&Changes::All);
+    assert_eq!((world.keys(), world.hash("x")), (vec!["x".to_owned()], before));
+    insta::assert_snapshot!(world.source_problems().join("\n"), @"taskset.yaml:5:37: overrides of a set hold `entries` and `enabled` alone: what all its tasks should have goes into its `defaults`; nothing below this set changes until this is mended");
+    world.set("", "  entries:\n    x: {ref: {path: x}}\n").look(&paths(&["taskset.yaml"]));
+    assert_eq!((world.keys(), world.source_problems().len()), (vec!["x/in".to_owned()], 0));
+}

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Lenient, warn_of_unheld};
 use crate::config::node::{Field, Fields, Value};
 use crate::model::spec::{HostVariable, Permissions, Runtime, Sandbox};
-use crate::plan::manifest::permissions::{refusal_of, sandbox, variable_name};
-use crate::plan::manifest::without_nul;
+use crate::plan::manifest::permissions::{DIRECTORY, refusal_of, sandbox, variable_name};
+use crate::plan::manifest::{Dialect, without_nul};
 
 /// What a task asks for, and the variables that it sets itself.
 #[derive(Default)]
@@ -48,9 +48,11 @@ pub(super) fn permissions(
         warn_of_unheld(&fields, runtime, read);
         return asked;
     }
-    asked.permissions.sandbox = Some(sandbox(&fields, read.errors));
+    asked.permissions.sandbox = Some(sandbox(&fields, Dialect::Dicode, read.errors));
     for entry in fields.get("fs").and_then(|field| field.list(&mut Vec::new())).unwrap_or_default() {
-        let path = entry.map(&mut Vec::new()).and_then(|fields| fields.get("path"));
+        let Some(fields) = entry.map(&mut Vec::new()) else { continue };
+        read.only(&fields, &DIRECTORY, &[]);
+        let path = fields.get("path");
         if let Some((field, text)) = path.as_ref().and_then(|field| Some((field, field.node.text()?))) {
             read.note_places(field, text);
         }

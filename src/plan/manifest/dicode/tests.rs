@@ -208,6 +208,7 @@ fn what_has_no_effect_is_a_warning_with_its_place() {
     1:130 `permissions.fs[0].path` names ${TASK_SET_DIR}, which stays as it is: a run has only the files of its own task
     1:167 `params.a`: unknown field `enum`; known: name, type, default, required, description; it has no effect
     ");
+    insta::assert_snapshot!(warnings("permissions: {fs: [{path: /x, mode: r}]}").join("\n"), @"1:89 `permissions.fs[0]`: unknown field `mode`; known: path, permission; it has no effect");
     insta::assert_snapshot!(warnings("runtime: python, permissions: {fs: [], net: [a]}").join("\n"), @"
     1:94 `permissions.fs` has no effect: `python` does not confine a script
     1:103 `permissions.net` has no effect: `python` does not confine a script
