@@ -202,6 +202,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Forgets what was known of the tree; units stay as they are until another one was read whole.
     fn start_anew(&mut self) {
+        self.core.board.mark_unread(&self.record.spec.name);
         self.catalog = Catalog::default();
         (self.nested, self.own_tree) = (Nested::new(), None);
         self.pending = Changes::All;

@@ -1,6 +1,8 @@
 //! What a git source's units are taken from while its branch cannot be: the commit that was decided last, as it is kept
 //! on this machine. Without it units stay as they are, and say where they come from.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::act::Target;
@@ -101,7 +103,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return Back::Unneeded;
         }
         let back = match (self.record.revisions.attempted.clone(), self.source.as_mut()) {
-            (Some(decided), Some(source)) => match source.recall(decided.clone()).await {
+            (Some(decided), Some(source)) => match source.recall(Some(decided.clone())).await {
                 Ok(observation) => {
                     self.recalls = true;
                     let done = self.pass(order, Some((observation, Duration::ZERO))).await;
@@ -141,13 +143,28 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Says on each unit that comes from a working copy that it still does.
     pub(super) async fn mark_left_behind(&mut self) {
-        let Some(left) = self.left_behind() else { return };
-        let now = self.core.now();
         let mut draft = Draft::default();
+        self.draft_left_behind(&BTreeSet::new(), &mut draft);
+        // Where the store cannot be written, `commit` says so.
+        let _ = self.commit(draft, false).await;
+    }
+
+    /// Drafts that for each unit but those that a pass `decided`; gives back whether there is one.
+    pub(super) fn draft_left_behind(&self, decided: &BTreeSet<Arc<str>>, draft: &mut Draft) -> bool {
+        let Some(left) = self.left_behind() else { return false };
+        let now = self.core.now();
+        let drafted: BTreeSet<Arc<str>> = draft.keys().cloned().collect();
+        let mut is_any = false;
         for unit in self.units.values() {
-            if unit.record.deployed.is_none() || unit.record.deployed_revision.is_some() {
+            let (record, key) = (&unit.record, &unit.record.id.key);
+            if record.deployed.is_none()
+                || record.deployed_revision.is_some()
+                || decided.contains(key)
+                || drafted.contains(key)
+            {
                 continue;
             }
+            is_any = true;
             let mut record = unit.record.clone();
             let (kind, so) = (ConditionType::DevMode, ConditionStatus::True);
             if record.conditions.set(now, kind, so, "WorkingCopy", &left) {
@@ -156,8 +173,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 draft.units.push(Unit { record, version: unit.version.clone(), busy: unit.busy });
             }
         }
-        // Where the store cannot be written, `commit` says so.
-        let _ = self.commit(draft, false).await;
+        is_any
     }
 }
 
