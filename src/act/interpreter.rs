@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::Access;
 
-use super::environment::{own_path, search_path};
+use super::environment::search_path;
 use crate::model::problem::{Problem, Reason};
 use crate::model::spec::{Runtime, TaskSpec};
 use crate::support::text::printable;

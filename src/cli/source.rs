@@ -58,7 +58,7 @@ struct Dev {
     #[arg(long = "for", value_name = "TIME", requires = "local_path", value_parser = length)]
     length: Option<String>,
     /// Go back to the repository
-    #[arg(long, conflicts_with = "local_path")]
+    #[arg(long, conflicts_with_all = ["local_path", "length"])]
     disable: bool,
 }
 
