@@ -51,6 +51,11 @@ impl<S> Behind<S> {
         Self { source: Some(source), looking: None, kept: None, next_look: Instant::now(), failures: 0 }
     }
 
+    /// It, unless it is being looked at.
+    pub(super) fn source(&mut self) -> Option<&mut S> {
+        self.source.as_mut()
+    }
+
     /// When it is looked at next; `None` while it is.
     pub(super) fn due(&self) -> Option<Instant> {
         self.source.as_ref().map(|_| self.next_look)

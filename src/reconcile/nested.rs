@@ -51,6 +51,8 @@ struct Repository<S> {
     /// Its tree when it was last seen, with every path below its root.
     tree: Option<Tree>,
     revision: Option<Revision>,
+    /// Whether that does not descend from the one before.
+    rewritten: bool,
     /// Why the last look failed.
     trouble: Option<String>,
     failures: u32,
@@ -99,6 +101,7 @@ impl<S: Source> Nested<S> {
             source: Some(open(&spec)),
             tree: None,
             revision: None,
+            rewritten: false,
             trouble: None,
             failures: 0,
             next_look: Instant::now(),
@@ -114,7 +117,10 @@ impl<S: Source> Nested<S> {
         self.begin(root, move |mut source| async move {
             let mut kept = source.recall(None).await.ok();
             let looked = match &kept {
-                Some(_) => timeout(beside_copy, source.observe(Ask::Full, None)).await.ok(),
+                Some(kept) => {
+                    let observed = source.observe(Ask::Full, kept.revision.clone());
+                    timeout(beside_copy, observed).await.ok()
+                }
                 None => Some(source.observe(Ask::Full, None).await),
             };
             kept = kept.filter(|_| !matches!(looked, Some(Ok(_))));
@@ -123,12 +129,13 @@ impl<S: Source> Nested<S> {
     }
 
     fn look(&mut self, root: &RelPath, ask: Ask, is_asked: bool) {
-        let is_barred = self.all.get(root).is_some_and(|one| one.needs_person) && !is_asked;
+        let Some(one) = self.all.get(root) else { return };
+        let (is_barred, before) = (one.needs_person && !is_asked, one.revision.clone());
         self.begin(root, move |mut source| async move {
             let looked = if is_barred && timeout(PATIENCE_OF_POLL, source.mended()).await.is_err() {
                 None
             } else {
-                Some(source.observe(ask, None).await)
+                Some(source.observe(ask, before).await)
             };
             (source, looked, None)
         });
@@ -198,7 +205,10 @@ impl<S: Source> Nested<S> {
         };
         one.needs_person = looked.as_ref().err().is_some_and(|error| error.stalled);
         match looked {
-            Ok(Observation { tree, changes, revision, .. }) => {
+            Ok(Observation { tree, changes, revision, rewritten }) => {
+                if one.revision != revision {
+                    one.rewritten = rewritten;
+                }
                 let is_news = one.trouble.take().is_some() || one.revision != revision;
                 (one.failures, one.revision) = (0, revision);
                 // A poll that comes a little early counts.
@@ -261,6 +271,11 @@ impl<S: Source> Nested<S> {
         self.all.get(root)?.revision.as_ref()
     }
 
+    /// Whether that commit does not descend from the one before.
+    fn is_rewritten(&self, root: &RelPath) -> bool {
+        self.all.get(root).is_some_and(|one| one.rewritten)
+    }
+
     /// What keeps repositories from being read, with their URLs.
     pub fn troubles(&self) -> impl Iterator<Item = String> {
         let told = |(root, one): (&RelPath, &Repository<S>)| {
@@ -287,6 +302,11 @@ impl<S: Source> Nested<S> {
                 source.forget().await;
             }
         }
+    }
+
+    /// Stops following any, for nothing leads to them any more.
+    pub async fn forget(&mut self) {
+        self.keep_only(&BTreeSet::new(), true).await;
     }
 
     /// Reads files of repositories, each in its own.
@@ -336,6 +356,14 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         match self.catalog.dir_of(key).and_then(|dir| dir.mount_point()) {
             Some(root) => self.nested.revision(&root).cloned(),
             None => self.revision.clone(),
+        }
+    }
+
+    /// Whether the branch that the files of a unit come from was rewritten.
+    pub(super) fn is_rewritten(&self, key: &str) -> bool {
+        match self.catalog.dir_of(key).and_then(|dir| dir.mount_point()) {
+            Some(root) => self.nested.is_rewritten(&root),
+            None => self.rewritten,
         }
     }
 

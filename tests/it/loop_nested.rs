@@ -5,8 +5,9 @@ use std::time::Duration;
 use kindling::model::condition::ConditionType;
 use kindling::model::event::EventType;
 use kindling::reconcile::handle::Reconcile;
+use kindling::record::HistoryQuery;
 
-use crate::world::{FakeFiles, World, all, manifest, source};
+use crate::world::{FakeFiles, World, all, manifest, source, unit};
 
 const OTHER: &str = "/srv/other.git";
 
@@ -55,6 +56,11 @@ async fn a_push_to_the_other_repository_is_live_and_a_ref_that_goes_takes_its_un
     reconcile(&world).await;
     assert_ne!(world.live("far/t").unwrap().hash, before);
     assert_eq!(deployed(&world), Some("2".repeat(40)));
+    let query = HistoryQuery { unit: Some(unit("far/t")), limit: 9, ..HistoryQuery::default() };
+    // In this world each commit rewrites the branch.
+    let rows = world.store.history(query).await.unwrap();
+    let rewritten: Vec<bool> = rows.iter().map(|(_, row)| row.rewritten).collect();
+    assert_eq!(rewritten, [true, false]);
     other.silently("t/task.sh", Some("echo 3\n")).commit(&"3".repeat(40));
     world.until("it is polled", |world| deployed(world) == Some("3".repeat(40))).await;
     // What is broken there is told with its place, and keeps its last version.
