@@ -22,6 +22,7 @@ use crate::plan::backoff;
 use crate::plan::catalog::Catalog;
 use crate::record::{Recording, SourceRecord};
 
+use super::fall_back::PATIENCE_ON_RETURN;
 use super::message::{Awaited, Look, PassOrder, Refusal, RefusalKind, Report};
 use super::nested::Nested;
 use super::runs::chain;
@@ -186,6 +187,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.answer(reply, Ok(Report::default()), Awaited::Nothing);
             return;
         }
+        self.go_back_at = Some(Instant::now() + PATIENCE_ON_RETURN);
         match &mut self.looking {
             Some(looking) => (looking.order, looking.reply) = (order, reply),
             None => self.queue.push_front((order, reply)),
@@ -217,6 +219,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.compared = None;
         self.failures = 0;
         self.needs_person = false;
+        self.go_back_at = None;
         self.revision = None;
         self.rewritten = false;
         self.soon = None;

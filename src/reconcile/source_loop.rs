@@ -29,8 +29,8 @@ use crate::record::{SourceRecord, UnitRecord};
 use super::core::Core;
 use super::dev::{self, Behind};
 use super::doubt::Doubts;
-use super::fall_back::RESUME;
-use super::message::{Awaited, Look, Message, PassOrder, Refusal, Report};
+use super::fall_back::{PATIENCE_ON_RETURN, RESUME};
+use super::message::{Awaited, Look, Message, PassOrder, Refusal, Report, SoFar};
 use super::nested::{Nested, Seen};
 use super::runs::random;
 use super::units::{Unit, Units};
@@ -41,7 +41,7 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(30);
 /// A full scan follows a pass that looked only where events pointed, at most this often (DESIGN 4).
 const SCAN_AFTER_EVENT: Duration = Duration::from_secs(1);
 /// What a pass says that no file event woke.
-const SCAN: &str = "scan";
+pub(super) const SCAN: &str = "scan";
 /// How long an index lock of git postpones a pass before it is looked at again.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
 /// Time after which daemons are started although the first pass is not done (DESIGN 11, readyz).
@@ -67,6 +67,8 @@ pub struct SourceLoop<S, T> {
     pub(super) kept: Option<Observation>,
     /// Whether the pass is over the commit that was decided last, which says nothing of where the branch is.
     pub(super) recalls: bool,
+    /// When the repository has not answered in time after dev mode.
+    pub(super) go_back_at: Option<Instant>,
     /// The repositories that its sets lead to.
     pub(super) nested: Nested<S>,
     /// Its own tree as it was taken in last, while its sets lead to repositories.
@@ -160,6 +162,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             behind,
             kept: None,
             recalls: false,
+            go_back_at: None,
             nested: Nested::new(),
             own_tree: None,
             is_trial: false,
@@ -199,6 +202,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.switch_off("its time passed while the service was down", None).await;
         } else if !self.is_suspended() {
             let start = PassOrder::new(Cause::new(TriggerKind::Start, ""), Look::Full);
+            self.go_back_at = self.left_behind().map(|_| Instant::now() + PATIENCE_ON_RETURN);
             self.queue.push_back((start, None));
         }
         loop {
@@ -275,6 +279,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 (_, source) => {
                     self.source = source;
                     let result = self.pass(&order, None).await;
+                    if order.then_look {
+                        let report = result.unwrap_or_default();
+                        let so_far = SoFar { report, revision: None }.into();
+                        let order = PassOrder { look: Look::Full, then_look: false, so_far, ..order };
+                        self.queue.push_front((order, reply));
+                        continue;
+                    }
                     self.answer(reply, result, order.awaited);
                 }
             }
@@ -284,11 +295,12 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     async fn looked(&mut self, (source, looked, took): Looked<S>) {
         self.source = Some(source);
         let Some(Looking { order, reply, .. }) = self.looking.take() else { return };
-        self.look_failed = false;
+        (self.look_failed, self.go_back_at) = (false, None);
         self.count_look(looked.as_ref().ok(), took);
         let began = Instant::now();
         self.wait_for_nested(None, Duration::ZERO).await;
         let result = self.follow_look(&order, looked, took).await;
+        let result = result.map(|report| report.after(order.so_far.report.clone()));
         let kind = self.record.spec.origin.kind();
         self.core.metrics().passed(&self.record.spec.name, kind, took + began.elapsed());
         self.core.board.mark_looked(&self.record.spec.name);
@@ -349,7 +361,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     fn due(&self) -> Instant {
         let mut due = Instant::now() + Duration::from_secs(3600);
         let mut earliest = |at: Instant| due = due.min(at);
-        self.dev_ends().into_iter().for_each(&mut earliest);
+        [self.dev_ends(), self.go_back_due()].into_iter().flatten().for_each(&mut earliest);
         if !self.is_suspended() {
             self.behind.as_ref().and_then(Behind::due).into_iter().for_each(&mut earliest);
             self.nested.retry_due().into_iter().for_each(&mut earliest);
@@ -377,6 +389,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if self.is_dev_over() {
             return self.switch_off("its time is over", None).await;
         }
+        self.go_back(now).await;
         if !self.is_suspended() && self.behind.as_ref().and_then(Behind::due).is_some_and(|due| due <= now) {
             self.look_behind();
         }
@@ -452,10 +465,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     Ok(()) => {
                         let awaited = key.map_or(Awaited::All, Awaited::Unit);
                         let cause = Cause::new(TriggerKind::Command, RESUME);
-                        let full = PassOrder { awaited, ..PassOrder::new(cause, Look::Full) };
                         // What is known is deployed at once, also while the source is away.
-                        self.queue.push_back((PassOrder { look: Look::Away, ..full.clone() }, None));
-                        self.queue.push_back((full, Some(reply)));
+                        let known =
+                            PassOrder { awaited, then_look: true, ..PassOrder::new(cause, Look::Away) };
+                        self.queue.push_back((known, Some(reply)));
                     }
                     Err(refusal) => self.answer(Some(reply), Err(refusal), Awaited::Nothing),
                 }
@@ -553,21 +566,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let due = |unit: &&Unit| unit.busy.is_none() && unit.record.retry_at.is_some_and(|at| at <= now);
         self.units.restless().filter(due).map(|unit| Arc::clone(&unit.record.id.key)).collect()
     }
-}
-
-/// A cause that names the path that really changed, where a file event woke the pass: an event may speak of an editor's
-/// temporary file.
-pub(super) fn named_by(cause: &Cause, observation: &Observation) -> Cause {
-    let Changes::Paths(paths) = &observation.changes else { return cause.clone() };
-    let (TriggerKind::File, Some(first)) = (cause.kind, paths.first()) else { return cause.clone() };
-    let more = if paths.len() == 1 { String::new() } else { format!(" and {} more", paths.len() - 1) };
-    if cause.detail == SCAN {
-        // A scan also names what was saved a moment before it was read, and was told then.
-        tracing::debug!("to be read again: {first}{more}");
-        return cause.clone();
-    }
-    tracing::info!("file changed: {first}{more}");
-    Cause::new(cause.kind, format!("{first}{more}"))
 }
 
 /// Time to the next attempt after so many failures in a row: sooner than the next poll at first, never later.
