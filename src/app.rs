@@ -497,6 +497,11 @@ async fn keep_repositories(stores: Stores, sources: &[SourceRecord]) {
     }
 }
 
+/// Whether units of a source come from a working copy: what its own sets lead to is needed when that ends.
+fn is_any_dev(board: &Board) -> bool {
+    board.sources().iter().any(|source| source.dev.is_some())
+}
+
 /// Forgets what is no longer kept, now and then, until `closing`.
 async fn sweep(sweeper: Sweeper, board: Board, closing: CancellationToken) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
@@ -510,7 +515,7 @@ async fn sweep(sweeper: Sweeper, board: Board, closing: CancellationToken) {
                 sweeper.run().await
             }
             // A source's sets lead to repositories that nobody knows of before they were read.
-            _ = looks.tick(), if owes_repositories => match board.is_all_read() {
+            _ = looks.tick(), if owes_repositories => match board.is_all_read() && !is_any_dev(&board) {
                 false => Ok(()),
                 true => {
                     owes_repositories = false;

@@ -100,9 +100,12 @@ enum Configuration {
 impl Configuration {
     fn look(clues: &Clues<'_>) -> Self {
         match locate::locate(clues.config, clues.env, clues.here) {
-            Err(error) => Self::Missing(error),
+            Err(error) => match Self::left_without_file(&error, clues) {
+                Some((settings, by)) => Self::Read(Box::new(settings), by),
+                None => Self::Missing(error),
+            },
             Ok(Located { file, by }) => match config::load(&file, clues.env, Role::Client) {
-                Ok(settings) => Self::Read(Box::new(settings), by),
+                Ok(settings) => Self::Read(Box::new(Self::before_edit(settings, clues.env)), by),
                 Err(errors) => match Self::left_running(&file, clues.env) {
                     Some(settings) => Self::Read(Box::new(settings), by),
                     None => Self::Broken(errors),
@@ -116,6 +119,29 @@ impl Configuration {
     fn left_running(file: &Path, env: Env<'_>) -> Option<Settings> {
         let settings = config::parse(file, b"{}", env, Role::Client).ok()?;
         small_file(&settings.data_dir.join(ADDRESS_FILE)).map(|_| settings)
+    }
+
+    /// The same, where the file is gone: beside where it was named, or here or above.
+    fn left_without_file(error: &LocateError, clues: &Clues<'_>) -> Option<(Settings, FoundBy)> {
+        match error {
+            LocateError::NotThere { file, by } => Some((Self::left_running(file, clues.env)?, *by)),
+            LocateError::NotFound { .. } => clues.here.ancestors().find_map(|dir| {
+                let by = if dir == clues.here { FoundBy::Here } else { FoundBy::Above };
+                Some((Self::left_running(&dir.join(locate::FILE_NAME), clues.env)?, by))
+            }),
+        }
+    }
+
+    /// Where no service holds the data directory that is configured, one may still hold the one that it had before an
+    /// edit, which takes effect at the next start.
+    fn before_edit(settings: Settings, env: Env<'_>) -> Settings {
+        if settings.data_dir.join(ADDRESS_FILE).exists() {
+            return settings;
+        }
+        match Self::left_running(&settings.file, env) {
+            Some(Settings { data_dir, .. }) => Settings { data_dir, ..settings },
+            None => settings,
+        }
     }
 
     /// The command that starts the service of this configuration.
@@ -412,6 +438,26 @@ mod tests {
         assert!(error.advice().unwrap().contains("--insecure-http"));
         place.insecure_http = true;
         assert!(place.find().is_ok());
+    }
+
+    #[test]
+    fn a_service_is_found_while_its_configuration_is_gone_or_names_another_data_directory() {
+        let mut place =
+            Place::new("data_dir: elsewhere\nserver: {listen: '127.0.0.1:1'}\n", Some("127.0.0.1:2"));
+        assert_eq!(place.sends(), sent("http://127.0.0.1:2/", Some(FILE_TOKEN)));
+        let file = place.root.path().join("kindling.yaml");
+        fs::create_dir(place.root.path().join("elsewhere")).unwrap();
+        fs::write(place.root.path().join("elsewhere/address"), "127.0.0.1:3").unwrap();
+        assert_eq!(place.sends(), sent("http://127.0.0.1:3/", None));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(place.sends(), sent("http://127.0.0.1:2/", Some(FILE_TOKEN)));
+        place.config = Some(file.clone());
+        assert_eq!(place.sends(), sent("http://127.0.0.1:2/", Some(FILE_TOKEN)));
+        place.config = None;
+        place = place.set("KINDLING_CONFIG", &file.display().to_string());
+        assert_eq!(place.sends(), sent("http://127.0.0.1:2/", Some(FILE_TOKEN)));
+        fs::remove_file(place.root.path().join(".kindling/address")).unwrap();
+        assert_eq!(place.find().unwrap_err().exit(), 2);
     }
 
     #[test]

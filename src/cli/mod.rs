@@ -303,6 +303,15 @@ mod tests {
         definition().debug_assert();
     }
 
+    #[test]
+    fn the_end_of_dev_mode_takes_no_time() {
+        let given = |more: &[&str]| {
+            definition().try_get_matches_from(["kindling", "source", "dev", "s"].iter().chain(more)).is_ok()
+        };
+        assert!(given(&["--disable"]) && given(&["--local-path", "/x", "--for", "2s"]));
+        assert!(!given(&["--disable", "--for", "2s"]) && !given(&["--disable", "--local-path", "/x"]));
+    }
+
     /// Every line of help, with where it stands.
     fn help_lines(command: &clap::Command, path: &str, lines: &mut Vec<(String, String)>) {
         let path = format!("{path} {}", command.get_name());

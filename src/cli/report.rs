@@ -5,6 +5,7 @@ use crate::api::wire::{FileChangeView, ProblemView, ReportView, StepView};
 use crate::model::time::Timestamp;
 use crate::support::text::printable;
 
+use super::advice::advice;
 use super::error::CliError;
 use super::output::{Format, Output, Row, short};
 
@@ -80,6 +81,11 @@ pub fn print(output: &mut Output, report: &ReportView, nothing: &str) -> Result<
                         printable(&unready.name),
                         printable(&unready.why)
                     ))?;
+                    let reason = unready.why.split(':').next().unwrap_or_default();
+                    let guards = ["RemovalGuard", "RewriteGuard"];
+                    if let Some(advice) = advice(&unready.name, reason).filter(|_| guards.contains(&reason)) {
+                        output.line(&format!("-> {}", printable(&advice)))?;
+                    }
                 }
             }
             Ok(())

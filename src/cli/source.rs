@@ -58,7 +58,7 @@ struct Dev {
     #[arg(long = "for", value_name = "TIME", requires = "local_path", value_parser = length)]
     length: Option<String>,
     /// Go back to the repository
-    #[arg(long, conflicts_with = "local_path")]
+    #[arg(long, conflicts_with_all = ["local_path", "length"])]
     disable: bool,
 }
 
@@ -125,7 +125,7 @@ async fn dev(args: Dev, context: &mut Context) -> Ended {
         let client = context.client()?;
         let done: ReportView = client.delete(&["sources", &name, "dev"]).await?;
         report::print(&mut context.output, &done, switched("dev mode is off", &done).as_str())?;
-        return Ok(exit::DONE);
+        return Ok(if is_left_behind(&done) { exit::OUTSIDE } else { exit::DONE });
     }
     if let Some(path) = local_path {
         let request = DevRequest { path: context.directory(&path)?, length };
@@ -144,6 +144,11 @@ async fn dev(args: Dev, context: &mut Context) -> Ended {
         _ => context.output.listing(&found.items, "no sources")?,
     }
     Ok(exit::DONE)
+}
+
+/// Whether something still comes from the working copy after dev mode.
+fn is_left_behind(done: &ReportView) -> bool {
+    done.unready.iter().any(|unready| unready.why.starts_with("WorkingCopy:"))
 }
 
 /// What is said of a switch without a step. Where something is not ready, nobody knows that no unit differs.

@@ -98,13 +98,16 @@ pub trait Source: Send + 'static {
         deployed: Option<Revision>,
     ) -> impl Future<Output = Result<Observation, ObserveError>> + Send;
 
-    /// The tree at a commit that was observed before, as far as it is kept on this machine: nobody else is asked. It
-    /// counts as the tree that was observed last.
+    /// The tree at a commit that was observed before, or at the one that was fetched last, as far as it is kept on this
+    /// machine: nobody else is asked. It counts as the tree that was observed last.
     fn recall(
         &mut self,
-        revision: Revision,
+        revision: Option<Revision>,
     ) -> impl Future<Output = Result<Observation, ObserveError>> + Send {
-        let message = format!("commit {} is not kept here", revision.short());
+        let message = match revision {
+            Some(revision) => format!("commit {} is not kept here", revision.short()),
+            None => "nothing of it is kept here".to_owned(),
+        };
         std::future::ready(Err(ObserveError { reason: "CommitGone", message, stalled: false, source: None }))
     }
 
@@ -163,7 +166,7 @@ impl Source for AnySource {
         }
     }
 
-    async fn recall(&mut self, revision: Revision) -> Result<Observation, ObserveError> {
+    async fn recall(&mut self, revision: Option<Revision>) -> Result<Observation, ObserveError> {
         match self {
             Self::Git(source) => source.recall(revision).await,
             Self::Local(source) => source.recall(revision).await,

@@ -144,6 +144,11 @@ impl Board {
         self.0.sources.read().unwrap_or_else(PoisonError::into_inner).keys().all(|name| read.contains(name))
     }
 
+    /// Its tree is to be read anew: nobody knows now what it leads to.
+    pub(super) fn mark_unread(&self, name: &SourceName) {
+        self.0.read.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     pub(super) fn mark_read(&self, name: &SourceName) {
         let is_known = self.0.read.read().unwrap_or_else(PoisonError::into_inner).contains(name);
         if !is_known {

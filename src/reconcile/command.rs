@@ -16,6 +16,7 @@ use crate::plan::discover::TASK_MANIFEST;
 use crate::plan::trace;
 use crate::record::{Recording, Suspension, UnitRecord};
 
+use super::dev::Behind;
 use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
 use super::perform::Acted;
 use super::runs::chain;
@@ -259,9 +260,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         self.core.store.remove_source(&name, now).await.map_err(|error| failed(&error))?;
         // Where it is being looked at, what is left is removed with the next sweep.
-        if let Some(source) = &mut self.source {
-            source.forget().await;
-        }
+        self.forget_copies().await;
         self.core.board.remove_units(units.values().map(|unit| &unit.record.id));
         self.core.board.remove_source(&name);
         tracing::info!("source {name}: {why}");
@@ -270,6 +269,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         self.core.events.publish(events);
         Ok(Report::default())
+    }
+
+    /// Gives up what was fetched for the source and for what its sets lead to.
+    async fn forget_copies(&mut self) {
+        let behind = self.behind.as_mut().and_then(Behind::source);
+        for source in self.source.iter_mut().chain(behind) {
+            source.forget().await;
+        }
+        self.nested.forget().await;
     }
 
     /// Units that are not as they should be, and the source itself.

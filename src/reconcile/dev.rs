@@ -22,6 +22,7 @@ use crate::plan::backoff;
 use crate::plan::catalog::Catalog;
 use crate::record::{Recording, SourceRecord};
 
+use super::fall_back::PATIENCE_ON_RETURN;
 use super::message::{Awaited, Look, PassOrder, Refusal, RefusalKind, Report};
 use super::nested::Nested;
 use super::runs::chain;
@@ -49,6 +50,11 @@ impl<S> Behind<S> {
     /// A repository that is looked at soon.
     pub(super) fn new(source: S) -> Self {
         Self { source: Some(source), looking: None, kept: None, next_look: Instant::now(), failures: 0 }
+    }
+
+    /// It, unless it is being looked at.
+    pub(super) fn source(&mut self) -> Option<&mut S> {
+        self.source.as_mut()
     }
 
     /// When it is looked at next; `None` while it is.
@@ -181,6 +187,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.answer(reply, Ok(Report::default()), Awaited::Nothing);
             return;
         }
+        self.go_back_at = Some(Instant::now() + PATIENCE_ON_RETURN);
         match &mut self.looking {
             Some(looking) => (looking.order, looking.reply) = (order, reply),
             None => self.queue.push_front((order, reply)),
@@ -202,6 +209,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Forgets what was known of the tree; units stay as they are until another one was read whole.
     fn start_anew(&mut self) {
+        self.core.board.mark_unread(&self.record.spec.name);
         self.catalog = Catalog::default();
         (self.nested, self.own_tree) = (Nested::new(), None);
         self.pending = Changes::All;
@@ -211,6 +219,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.compared = None;
         self.failures = 0;
         self.needs_person = false;
+        self.go_back_at = None;
         self.revision = None;
         self.rewritten = false;
         self.soon = None;

@@ -1,23 +1,31 @@
 //! What a git source's units are taken from while its branch cannot be: the commit that was decided last, as it is kept
 //! on this machine. Without it units stay as they are, and say where they come from.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::act::Target;
 use crate::model::condition::{ConditionStatus, ConditionType};
-use crate::model::history::TriggerKind;
+use crate::model::history::{Cause, TriggerKind};
 use crate::model::source::{Origin, Revision};
+use crate::model::tree::Changes;
 use crate::observe::{Observation, ObserveError, Source};
 
-use super::message::{PassOrder, Refusal, RefusalKind, Report};
+use super::message::{Look, PassOrder, Refusal, RefusalKind, Report, SoFar};
 use super::outcome::Draft;
 use super::runs::chain;
-use super::source_loop::{SourceLoop, named_by};
+use super::source_loop::{SCAN, SourceLoop};
 use super::status;
 use super::units::Unit;
 
 /// What a command does after which a pass follows that a guard may stop.
 pub(super) const RESUME: &str = "resume";
+
+/// How long a repository may take to answer before units are taken from what is kept of it.
+pub(super) const PATIENCE_ON_RETURN: Duration = Duration::from_secs(1);
 
 /// What became of a way back.
 enum Back {
@@ -72,10 +80,57 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                         said(refusal, &format!("its units are those of commit {} again", revision.short()))
                     }
                     Back::Lost(why) => said(refusal, &why),
-                    Back::Done(..) | Back::Unneeded => self.with_units_that_stay(refusal),
+                    Back::Done(..) | Back::Unneeded => self.with_what_was_done(order, refusal),
                 })
             }
         }
+    }
+
+    /// A refusal that says what became of the units all the same.
+    fn with_what_was_done(&self, order: &PassOrder, refusal: Refusal) -> Refusal {
+        let SoFar { report, revision } = &*order.so_far;
+        match (revision, report.steps.len()) {
+            (Some(revision), _) => {
+                said(refusal, &format!("its units are those of commit {} again", revision.short()))
+            }
+            (None, 0) => self.with_units_that_stay(refusal),
+            (None, 1) => said(refusal, "one step was done from what is known of it"),
+            (None, steps) => said(refusal, &format!("{steps} steps were done from what is known of it")),
+        }
+    }
+
+    /// When the look under way has taken so long that units are taken from what is kept meanwhile.
+    pub(super) fn go_back_due(&self) -> Option<Instant> {
+        self.go_back_at.filter(|_| self.looking.is_some())
+    }
+
+    /// The repository does not answer: takes the units from what is kept of it while the look goes on, so that no
+    /// working copy runs as long as a remote likes. Without anything kept, the units say what runs.
+    pub(super) async fn go_back(&mut self, now: Instant) {
+        if self.go_back_due().is_none_or(|due| due > now) {
+            return;
+        }
+        self.go_back_at = None;
+        let Some(order) = self.looking.as_ref().map(|looking| looking.order.clone()) else { return };
+        let seen = self.kept.as_ref().filter(|kept| !self.is_guarded(&order, kept));
+        let seen = seen.and_then(|kept| kept.revision.clone());
+        let mut source = (self.open)(&self.record.spec);
+        for revision in [seen, self.record.revisions.attempted.clone()].into_iter().flatten() {
+            let Ok(observation) = source.recall(Some(revision.clone())).await else { continue };
+            self.source = Some(source);
+            self.recalls = self.record.revisions.attempted.as_ref() == Some(&revision);
+            let known = PassOrder { look: Look::Away, ..order };
+            let done = self.pass(&known, Some((observation, Duration::ZERO))).await;
+            (self.recalls, self.source) = (false, None);
+            // What the look brings differs from what it had seen itself.
+            self.pending = Changes::All;
+            if let (Ok(report), Some(looking)) = (done, &mut self.looking) {
+                looking.order.so_far = SoFar { report, revision: Some(revision) }.into();
+                return;
+            }
+            break;
+        }
+        self.mark_left_behind().await;
     }
 
     /// A switch of dev mode took place although a guard stops its pass: what is not ready says so.
@@ -101,7 +156,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return Back::Unneeded;
         }
         let back = match (self.record.revisions.attempted.clone(), self.source.as_mut()) {
-            (Some(decided), Some(source)) => match source.recall(decided.clone()).await {
+            (Some(decided), Some(source)) => match source.recall(Some(decided.clone())).await {
                 Ok(observation) => {
                     self.recalls = true;
                     let done = self.pass(order, Some((observation, Duration::ZERO))).await;
@@ -141,13 +196,28 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Says on each unit that comes from a working copy that it still does.
     pub(super) async fn mark_left_behind(&mut self) {
-        let Some(left) = self.left_behind() else { return };
-        let now = self.core.now();
         let mut draft = Draft::default();
+        self.draft_left_behind(&BTreeSet::new(), &mut draft);
+        // Where the store cannot be written, `commit` says so.
+        let _ = self.commit(draft, false).await;
+    }
+
+    /// Drafts that for each unit but those that a pass `decided`; gives back whether there is one.
+    pub(super) fn draft_left_behind(&self, decided: &BTreeSet<Arc<str>>, draft: &mut Draft) -> bool {
+        let Some(left) = self.left_behind() else { return false };
+        let now = self.core.now();
+        let drafted: BTreeSet<Arc<str>> = draft.keys().cloned().collect();
+        let mut is_any = false;
         for unit in self.units.values() {
-            if unit.record.deployed.is_none() || unit.record.deployed_revision.is_some() {
+            let (record, key) = (&unit.record, &unit.record.id.key);
+            if record.deployed.is_none()
+                || record.deployed_revision.is_some()
+                || decided.contains(key)
+                || drafted.contains(key)
+            {
                 continue;
             }
+            is_any = true;
             let mut record = unit.record.clone();
             let (kind, so) = (ConditionType::DevMode, ConditionStatus::True);
             if record.conditions.set(now, kind, so, "WorkingCopy", &left) {
@@ -156,8 +226,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 draft.units.push(Unit { record, version: unit.version.clone(), busy: unit.busy });
             }
         }
-        // Where the store cannot be written, `commit` says so.
-        let _ = self.commit(draft, false).await;
+        is_any
     }
 }
 
@@ -177,4 +246,19 @@ impl Back {
 
 fn said(refusal: Refusal, so: &str) -> Refusal {
     Refusal { message: format!("{} ({so})", refusal.message), ..refusal }
+}
+
+/// A cause that names the path that really changed, where a file event woke the pass: an event may speak of an editor's
+/// temporary file.
+fn named_by(cause: &Cause, observation: &Observation) -> Cause {
+    let Changes::Paths(paths) = &observation.changes else { return cause.clone() };
+    let (TriggerKind::File, Some(first)) = (cause.kind, paths.first()) else { return cause.clone() };
+    let more = if paths.len() == 1 { String::new() } else { format!(" and {} more", paths.len() - 1) };
+    if cause.detail == SCAN {
+        // A scan also names what was saved a moment before it was read, and was told then.
+        tracing::debug!("to be read again: {first}{more}");
+        return cause.clone();
+    }
+    tracing::info!("file changed: {first}{more}");
+    Cause::new(cause.kind, format!("{first}{more}"))
 }

@@ -10,7 +10,7 @@ use crate::model::hash::UnitHash;
 use crate::model::history::Cause;
 use crate::model::id::UnitId;
 use crate::model::problem::Problem;
-use crate::model::source::{Declared, SourceSpec};
+use crate::model::source::{Declared, Revision, SourceSpec};
 use crate::model::step::Step;
 use crate::plan::trace::FieldOrigin;
 
@@ -100,6 +100,19 @@ pub struct PassOrder {
     pub allow_rewrite: bool,
     /// Whose steps are waited for by whoever asked.
     pub awaited: Awaited,
+    /// What was done already for whoever asked; the answer speaks of it too.
+    pub so_far: Box<SoFar>,
+    /// The source is looked at as soon as this pass is over, for the same answer.
+    pub then_look: bool,
+}
+
+/// What was done for a request before its last pass.
+#[derive(Clone, Debug, Default)]
+pub struct SoFar {
+    /// What it came to.
+    pub report: Report,
+    /// The commit that its units were brought back to.
+    pub revision: Option<Revision>,
 }
 
 /// Whose steps an answer waits for.
@@ -140,6 +153,8 @@ impl PassOrder {
             allow_removals: false,
             allow_rewrite: false,
             awaited: Awaited::default(),
+            so_far: Box::default(),
+            then_look: false,
         }
     }
 }
@@ -153,6 +168,17 @@ pub struct Report {
     pub problems: Vec<(UnitId, Vec<Problem>)>,
     /// Units that are not ready now, with one sentence each.
     pub unready: Vec<(String, String)>,
+}
+
+impl Report {
+    /// Puts what an earlier pass for the same request did before this one.
+    #[must_use]
+    pub fn after(mut self, earlier: Self) -> Self {
+        let steps = earlier.steps.into_iter().chain(self.steps).collect();
+        let known: Vec<UnitId> = self.problems.iter().map(|(unit, _)| unit.clone()).collect();
+        self.problems.extend(earlier.problems.into_iter().filter(|(unit, _)| !known.contains(unit)));
+        Self { steps, ..self }
+    }
 }
 
 /// A step with its end.

@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_OF_COMMAND: Duration = Duration::from_secs(10);
 /// How long somebody waits who only wants to know what a pass would do.
 const PATIENCE_OF_TRIAL: Duration = Duration::from_secs(60);
+/// How long one is waited for of which a copy is kept here: then the copy is taken, and it is looked at afterwards.
+const PATIENCE_BESIDE_COPY: Duration = Duration::from_secs(1);
 /// How long the files of a credential may take to be looked at.
 const PATIENCE_OF_POLL: Duration = Duration::from_millis(100);
 
@@ -37,8 +39,10 @@ const PATIENCE_OF_POLL: Duration = Duration::from_millis(100);
 pub(super) struct Seen<S> {
     root: RelPath,
     source: S,
-    /// `None` where nothing changed that an attempt depends on.
+    /// `None` where nothing changed that an attempt depends on, or no answer came before that of the copy.
     looked: Option<Result<Observation, ObserveError>>,
+    /// What was fetched of it last, where it was never seen since and cannot be had.
+    kept: Option<Observation>,
 }
 
 struct Repository<S> {
@@ -47,10 +51,14 @@ struct Repository<S> {
     /// Its tree when it was last seen, with every path below its root.
     tree: Option<Tree>,
     revision: Option<Revision>,
+    /// Whether that does not descend from the one before.
+    rewritten: bool,
     /// Why the last look failed.
     trouble: Option<String>,
     failures: u32,
     next_look: Instant,
+    /// Whether a look is owed to it: its copy was taken before it answered.
+    is_owed: bool,
     /// Whether a person is needed to reach it at all.
     needs_person: bool,
 }
@@ -84,7 +92,7 @@ impl<S: Source> Nested<S> {
     }
 
     /// Begins to follow a repository.
-    fn open(&mut self, root: &RelPath, source: &SourceSpec, open: &Open<S>) {
+    fn open(&mut self, root: &RelPath, source: &SourceSpec, open: &Open<S>, beside_copy: Duration) {
         if self.all.contains_key(root) {
             return;
         }
@@ -93,29 +101,61 @@ impl<S: Source> Nested<S> {
             source: Some(open(&spec)),
             tree: None,
             revision: None,
+            rewritten: false,
             trouble: None,
             failures: 0,
             next_look: Instant::now(),
+            is_owed: false,
             needs_person: false,
         };
         self.all.insert(root.clone(), repository);
-        self.look(root, Ask::Full, true);
+        self.look_first(root, beside_copy);
+    }
+
+    /// The first look: where it does not answer, what was fetched of it last stands for it.
+    fn look_first(&mut self, root: &RelPath, beside_copy: Duration) {
+        self.begin(root, move |mut source| async move {
+            let mut kept = source.recall(None).await.ok();
+            let looked = match &kept {
+                Some(kept) => {
+                    let observed = source.observe(Ask::Full, kept.revision.clone());
+                    timeout(beside_copy, observed).await.ok()
+                }
+                None => Some(source.observe(Ask::Full, None).await),
+            };
+            kept = kept.filter(|_| !matches!(looked, Some(Ok(_))));
+            (source, looked, kept)
+        });
     }
 
     fn look(&mut self, root: &RelPath, ask: Ask, is_asked: bool) {
-        let Some(repository) = self.all.get_mut(root) else { return };
-        let Some(mut source) = repository.source.take() else { return };
-        let is_barred = repository.needs_person && !is_asked;
-        let (root, outbox, busy) = (root.clone(), self.outbox.clone(), Arc::clone(&self.busy));
-        busy.send_modify(|count| *count += 1);
-        tokio::spawn(async move {
+        let Some(one) = self.all.get(root) else { return };
+        let (is_barred, before) = (one.needs_person && !is_asked, one.revision.clone());
+        self.begin(root, move |mut source| async move {
             let looked = if is_barred && timeout(PATIENCE_OF_POLL, source.mended()).await.is_err() {
                 None
             } else {
-                Some(source.observe(ask, None).await)
+                Some(source.observe(ask, before).await)
             };
+            (source, looked, None)
+        });
+    }
+
+    /// Begins a look, unless one is under way.
+    fn begin<F>(&mut self, root: &RelPath, look: impl FnOnce(S) -> F)
+    where
+        F: Future<Output = (S, Option<Result<Observation, ObserveError>>, Option<Observation>)>
+            + Send
+            + 'static,
+    {
+        let Some(source) = self.all.get_mut(root).and_then(|one| one.source.take()) else { return };
+        let (root, outbox, busy) = (root.clone(), self.outbox.clone(), Arc::clone(&self.busy));
+        busy.send_modify(|count| *count += 1);
+        let look = look(source);
+        tokio::spawn(async move {
+            let (source, looked, kept) = look.await;
             // Who closed it meanwhile is not told.
-            let _ = outbox.send(Seen { root, source, looked });
+            let _ = outbox.send(Seen { root, source, looked, kept });
             busy.send_modify(|count| *count -= 1);
         });
     }
@@ -138,7 +178,8 @@ impl<S: Source> Nested<S> {
 
     /// When one that failed is tried again.
     pub fn retry_due(&self) -> Option<Instant> {
-        let waiting = self.all.values().filter(|one| one.trouble.is_some() && one.source.is_some());
+        let waiting =
+            self.all.values().filter(|one| (one.trouble.is_some() || one.is_owed) && one.source.is_some());
         waiting.map(|one| one.next_look).min()
     }
 
@@ -150,16 +191,24 @@ impl<S: Source> Nested<S> {
 
     /// Takes in what was seen; gives back what of it is another than before, and whether anything is to be told.
     fn take_in(&mut self, seen: Seen<S>, interval: Duration) -> Option<(Changes, bool)> {
-        let Seen { root, source, looked } = seen;
+        let Seen { root, source, looked, kept } = seen;
         let one = self.all.get_mut(&root)?;
         one.source = Some(source);
+        let from_copy = kept.map(|kept| {
+            (one.tree, one.revision) = (Some(moved(&kept.tree, &root)), kept.revision);
+            (Changes::All, true)
+        });
+        one.is_owed = looked.is_none() && from_copy.is_some();
         let Some(looked) = looked else {
-            one.next_look = Instant::now() + interval;
-            return None;
+            one.next_look = Instant::now() + if one.is_owed { Duration::ZERO } else { interval };
+            return from_copy;
         };
         one.needs_person = looked.as_ref().err().is_some_and(|error| error.stalled);
         match looked {
-            Ok(Observation { tree, changes, revision, .. }) => {
+            Ok(Observation { tree, changes, revision, rewritten }) => {
+                if one.revision != revision {
+                    one.rewritten = rewritten;
+                }
                 let is_news = one.trouble.take().is_some() || one.revision != revision;
                 (one.failures, one.revision) = (0, revision);
                 // A poll that comes a little early counts.
@@ -167,12 +216,12 @@ impl<S: Source> Nested<S> {
                 if one.tree.is_some() && changes.is_none() {
                     return Some((changes, is_news));
                 }
-                one.tree = Some(moved(&tree, &root));
+                let is_first = one.tree.replace(moved(&tree, &root)).is_none();
                 let changes = match changes {
-                    Changes::Paths(paths) => {
+                    Changes::Paths(paths) if !is_first => {
                         Changes::Paths(paths.iter().map(|path| root.append(path)).collect())
                     }
-                    Changes::All => Changes::All,
+                    _ => Changes::All,
                 };
                 Some((changes, true))
             }
@@ -184,7 +233,7 @@ impl<S: Source> Nested<S> {
                 one.next_look = Instant::now() + wait;
                 let is_news = one.trouble.as_ref() != Some(&why);
                 one.trouble = Some(why);
-                Some((Changes::none(), is_news))
+                from_copy.or(Some((Changes::none(), is_news)))
             }
         }
     }
@@ -227,6 +276,11 @@ impl<S: Source> Nested<S> {
         self.all.get_mut(root)?.source.as_mut()
     }
 
+    /// Whether that commit does not descend from the one before.
+    fn is_rewritten(&self, root: &RelPath) -> bool {
+        self.all.get(root).is_some_and(|one| one.rewritten)
+    }
+
     /// What keeps repositories from being read, with their URLs.
     pub fn troubles(&self) -> impl Iterator<Item = String> {
         let told = |(root, one): (&RelPath, &Repository<S>)| {
@@ -243,14 +297,21 @@ impl<S: Source> Nested<S> {
         self.all.values().all(|one| one.tree.is_some() && one.trouble.is_none())
     }
 
-    /// Stops following what is not in `used`.
-    async fn keep_only(&mut self, used: &BTreeSet<RelPath>) {
+    /// Stops following what is not in `used`; `forgets` says that what is kept of it may go.
+    async fn keep_only(&mut self, used: &BTreeSet<RelPath>, forgets: bool) {
         let gone: Vec<RelPath> = self.all.keys().filter(|root| !used.contains(*root)).cloned().collect();
         for root in gone {
-            if let Some(mut source) = self.all.remove(&root).and_then(|one| one.source) {
+            if let Some(mut source) = self.all.remove(&root).and_then(|one| one.source)
+                && forgets
+            {
                 source.forget().await;
             }
         }
+    }
+
+    /// Stops following any, for nothing leads to them any more.
+    pub async fn forget(&mut self) {
+        self.keep_only(&BTreeSet::new(), true).await;
     }
 
     /// Reads files of repositories, each in its own.
@@ -303,6 +364,14 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
     }
 
+    /// Whether the branch that the files of a unit come from was rewritten.
+    pub(super) fn is_rewritten(&self, key: &str) -> bool {
+        match self.catalog.dir_of(key).and_then(|dir| dir.mount_point()) {
+            Some(root) => self.nested.is_rewritten(&root),
+            None => self.rewritten,
+        }
+    }
+
     /// The whole tree that units come from, and what is known of its parts.
     pub(super) fn whole_tree(&self, own: &Arc<Tree>) -> (Arc<Tree>, Repositories) {
         (self.nested.joined(own), self.nested.known(&self.record))
@@ -310,10 +379,14 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Follows repositories that a discovery asks for, and waits a moment for them.
     pub(super) async fn open_nested(&mut self, roots: &BTreeSet<RelPath>) {
+        let (beside_copy, patience) = if self.is_trial {
+            (PATIENCE_OF_TRIAL, PATIENCE_OF_TRIAL)
+        } else {
+            (PATIENCE_BESIDE_COPY, PATIENCE)
+        };
         for root in roots {
-            self.nested.open(root, &self.record.spec, &self.open);
+            self.nested.open(root, &self.record.spec, &self.open, beside_copy);
         }
-        let patience = if self.is_trial { PATIENCE_OF_TRIAL } else { PATIENCE };
         self.wait_for_nested(Some(roots), patience).await;
     }
 
@@ -370,7 +443,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     pub(super) async fn close_nested(&mut self) {
         let used = self.catalog.repositories();
         self.core.board.set_repositories(&self.record.spec.name, used.iter().cloned().collect());
-        self.nested.keep_only(&used).await;
+        // What a working copy does not lead to is needed when dev mode ends.
+        self.nested.keep_only(&used, self.record.dev.is_none() && !self.is_trial).await;
         if self.nested.is_empty() {
             self.own_tree = None;
         }

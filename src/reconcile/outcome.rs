@@ -1,5 +1,6 @@
 //! Records what a pass came to, and reports it: one transaction, then the board, the events and the log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// The units that it speaks of.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.units.iter().map(|unit| &unit.record.id).chain(&self.removed).map(|id| &id.key)
+    }
+
     fn is_empty(&self) -> bool {
         self.units.is_empty() && self.removed.is_empty() && self.events.is_empty() && self.history.is_empty()
     }
@@ -77,13 +83,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for (key, problems) in acted.broken {
             self.draft_broken(&key, problems, &mut draft);
         }
+        let decided: BTreeSet<Arc<str>> = acted.noops.iter().map(|step| Arc::clone(&step.unit.key)).collect();
         for step in acted.noops {
             self.draft_noop(&step, &mut draft);
         }
         for doing in acted.begun {
             self.draft_begun(&doing, &mut draft);
         }
-        let mut source_changed = observed && self.note_observed(order, &mut draft);
+        let stays = if observed { self.draft_left_behind(&decided, &mut draft) } else { false };
+        let mut source_changed = observed && self.note_observed(order, stays, &mut draft);
         source_changed |= self.note_deployed(&draft);
         if observed && !source_changed && draft.is_empty() {
             self.count_pass().await?;
@@ -227,7 +235,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             record.hold = None;
         }
         (record.attempted, record.deployed) = (Some(version.hash), Some(version.hash));
-        record.deployed_revision.clone_from(&version.revision);
+        // In dev mode a set of the working copy may say something of it, wherever its files come from.
+        record.deployed_revision = version.revision.clone().filter(|_| doing.dev_path.is_none());
         record.conditions.clear(ConditionType::DevMode);
         note_step(record, step);
         (record.failures, record.retry_at) = (0, None);
@@ -320,6 +329,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             unit.record.conditions.clear(ConditionType::DevMode);
         }
         if step.rule == Rule::Same
+            && self.record.dev.is_none()
             && unit.record.deployed_revision.is_none()
             && step.to == unit.record.deployed
         {
@@ -342,11 +352,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Notes on the source what this pass saw; gives back whether its row changes.
-    fn note_observed(&mut self, order: &PassOrder, draft: &mut Draft) -> bool {
+    fn note_observed(&mut self, order: &PassOrder, stays: bool, draft: &mut Draft) -> bool {
         let now = self.core.now();
         let before = self.record.state();
-        if self.record.dev.is_none() {
-            // Each unit that still comes from a working copy says so itself from now on.
+        if self.record.dev.is_none() && !stays {
             self.record.conditions.clear(ConditionType::DevMode);
         }
         if self.recalls {

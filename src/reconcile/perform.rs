@@ -84,11 +84,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         };
         Doing {
             revision: self.revision_of(&step.unit.key),
+            rewritten: self.is_rewritten(&step.unit.key),
             step,
             version,
             cause,
             dev_path: self.dev_path(),
-            rewritten: self.rewritten,
             phases: phases.clone(),
             began: Instant::now(),
             hold: None,

@@ -30,8 +30,8 @@ use super::announced::Announced;
 use super::core::Core;
 use super::dev::{self, Behind};
 use super::doubt::Doubts;
-use super::fall_back::RESUME;
-use super::message::{Awaited, Look, Message, PassOrder, Refusal, Report};
+use super::fall_back::{PATIENCE_ON_RETURN, RESUME};
+use super::message::{Awaited, Look, Message, PassOrder, Refusal, Report, SoFar};
 use super::nested::{Nested, Seen};
 use super::runs::random;
 use super::units::{Unit, Units};
@@ -68,6 +68,8 @@ pub struct SourceLoop<S, T> {
     pub(super) kept: Option<Observation>,
     /// Whether the pass is over the commit that was decided last, which says nothing of where the branch is.
     pub(super) recalls: bool,
+    /// When the repository has not answered in time after dev mode.
+    pub(super) go_back_at: Option<Instant>,
     /// The repositories that its sets lead to.
     pub(super) nested: Nested<S>,
     /// Its own tree as it was taken in last, while its sets lead to repositories.
@@ -165,6 +167,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             behind,
             kept: None,
             recalls: false,
+            go_back_at: None,
             nested: Nested::new(),
             own_tree: None,
             is_trial: false,
@@ -206,6 +209,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.switch_off("its time passed while the service was down", None).await;
         } else if !self.is_suspended() {
             let start = PassOrder::new(Cause::new(TriggerKind::Start, ""), Look::Full);
+            self.go_back_at = self.left_behind().map(|_| Instant::now() + PATIENCE_ON_RETURN);
             self.queue.push_back((start, None));
         }
         loop {
@@ -282,6 +286,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 (_, source) => {
                     self.source = source;
                     let result = self.pass(&order, None).await;
+                    if order.then_look {
+                        let report = result.unwrap_or_default();
+                        let so_far = SoFar { report, revision: None }.into();
+                        let order = PassOrder { look: Look::Full, then_look: false, so_far, ..order };
+                        self.queue.push_front((order, reply));
+                        continue;
+                    }
                     self.answer(reply, result, order.awaited);
                 }
             }
@@ -291,7 +302,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     async fn looked(&mut self, (source, looked, took): Looked<S>) {
         self.source = Some(source);
         let Some(Looking { order, reply, .. }) = self.looking.take() else { return };
-        self.look_failed = false;
+        (self.look_failed, self.go_back_at) = (false, None);
         self.count_look(looked.as_ref().ok(), took);
         let began = Instant::now();
         self.wait_for_nested(None, Duration::ZERO).await;
@@ -299,6 +310,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.was_announced(&order, observation, took).await;
         }
         let result = self.follow_look(&order, looked, took).await;
+        let result = result.map(|report| report.after(order.so_far.report.clone()));
         let kind = self.record.spec.origin.kind();
         self.core.metrics().passed(&self.record.spec.name, kind, took + began.elapsed());
         self.core.board.mark_looked(&self.record.spec.name);
@@ -332,7 +344,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     fn due(&self) -> Instant {
         let mut due = Instant::now() + Duration::from_secs(3600);
         let mut earliest = |at: Instant| due = due.min(at);
-        self.dev_ends().into_iter().for_each(&mut earliest);
+        [self.dev_ends(), self.go_back_due()].into_iter().flatten().for_each(&mut earliest);
         if !self.is_suspended() {
             self.behind.as_ref().and_then(Behind::due).into_iter().for_each(&mut earliest);
             self.nested.retry_due().into_iter().for_each(&mut earliest);
@@ -360,6 +372,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if self.is_dev_over() {
             return self.switch_off("its time is over", None).await;
         }
+        self.go_back(now).await;
         if !self.is_suspended() && self.behind.as_ref().and_then(Behind::due).is_some_and(|due| due <= now) {
             self.look_behind();
         }
@@ -433,10 +446,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                     Ok(()) => {
                         let awaited = key.map_or(Awaited::All, Awaited::Unit);
                         let cause = Cause::new(TriggerKind::Command, RESUME);
-                        let full = PassOrder { awaited, ..PassOrder::new(cause, Look::Full) };
                         // What is known is deployed at once, also while the source is away.
-                        self.queue.push_back((PassOrder { look: Look::Away, ..full.clone() }, None));
-                        self.queue.push_back((full, Some(reply)));
+                        let known =
+                            PassOrder { awaited, then_look: true, ..PassOrder::new(cause, Look::Away) };
+                        self.queue.push_back((known, Some(reply)));
                     }
                     Err(refusal) => self.answer(Some(reply), Err(refusal), Awaited::Nothing),
                 }
@@ -510,21 +523,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     pub(super) fn unit_id(&self, key: &Arc<str>) -> UnitId {
         UnitId { source: self.record.spec.name.clone(), key: Arc::clone(key) }
     }
-}
-
-/// A cause that names the path that really changed, where a file event woke the pass: an event may speak of an editor's
-/// temporary file.
-pub(super) fn named_by(cause: &Cause, observation: &Observation) -> Cause {
-    let Changes::Paths(paths) = &observation.changes else { return cause.clone() };
-    let (TriggerKind::File, Some(first)) = (cause.kind, paths.first()) else { return cause.clone() };
-    let more = if paths.len() == 1 { String::new() } else { format!(" and {} more", paths.len() - 1) };
-    if cause.detail == SCAN {
-        // A scan also names what was saved a moment before it was read, and was told then.
-        tracing::debug!("to be read again: {first}{more}");
-        return cause.clone();
-    }
-    tracing::info!("file changed: {first}{more}");
-    Cause::new(cause.kind, format!("{first}{more}"))
 }
 
 /// Time to the next attempt after so many failures in a row: sooner than the next poll at first, never later.

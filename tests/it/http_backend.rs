@@ -24,6 +24,8 @@ pub enum Answer {
     Remembered,
     /// This status and nothing else.
     Status(u16),
+    /// A page for people.
+    Page,
     /// A redirect to this URL.
     Redirect(String),
     /// Nothing, for ever.
@@ -180,6 +182,10 @@ fn converse(shared: &Shared, mut stream: &TcpStream) -> std::io::Result<()> {
                 stream.write_all(&whole(&backend(&shared.root, &request, &body)))?;
             }
             Answer::Status(status) => stream.write_all(&status_only(status, ""))?,
+            Answer::Page => {
+                let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<p>x";
+                stream.write_all(page.as_bytes())?;
+            }
             Answer::Redirect(to) => stream.write_all(&status_only(302, &format!("Location: {to}\r\n")))?,
             Answer::Hang => {
                 shared.pause(Duration::from_secs(600));

@@ -73,17 +73,41 @@ async fn without_the_repository_dev_mode_ends_at_the_last_decided_commit() {
 #[tokio::test(start_paused = true)]
 async fn a_kill_between_the_switch_and_its_pass_leaves_no_working_copy_running() {
     let (world, files) = cut_off().await;
-    files.hang(true);
+    files.hang(true).forget();
     let service = world.service.clone();
     let asked = tokio::spawn(async move { service.dev_off(&source()).await });
     world.until("it is off", |world| shown(world).dev.is_none()).await;
     assert_eq!(condition(&world, DevMode), format!("False WorkingCopy: {LEFT}"));
     assert_eq!(revision(&world, "a"), None);
     asked.abort();
-    files.hang(false);
+    files.hang(false).commit("c1");
     let world = world.again().await;
     world.until("c1 is back", |world| revision(world, "a") == Some(Revision::new("c1"))).await;
     world.until("it is told", |world| condition(world, DevMode).is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dev_mode_ends_without_waiting_for_a_remote_that_hangs() {
+    for looked in [false, true] {
+        let (world, files, _) = deployed(false, Duration::from_secs(1)).await;
+        if looked {
+            files.hang(true);
+        }
+        world.service.dev_on(&source(), COPY, None).await.unwrap();
+        files.hang(true);
+        if looked {
+            world.until("the repository is looked at", |_| files.is_hanging()).await;
+        }
+        let service = world.service.clone();
+        let asked = tokio::spawn(async move { service.dev_off(&source()).await });
+        world.until("it is off", |world| shown(world).dev.is_none()).await;
+        world.until("c1 is back", |world| revision(world, "a") == Some(Revision::new("c1"))).await;
+        assert!(!asked.is_finished() && world.condition("a", Ready).starts_with("True"));
+        assert_eq!(condition(&world, DevMode), "");
+        files.hang(false);
+        let report = asked.await.unwrap().unwrap();
+        assert_eq!(report.steps.len(), 1, "{report:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 use kindling::model::condition::ConditionType;
 use kindling::model::event::EventType;
 use kindling::reconcile::handle::Reconcile;
+use kindling::record::HistoryQuery;
 
-use crate::world::{FakeFiles, World, all, source};
+use crate::world::{FakeFiles, World, all, manifest, source, unit};
 
 const OTHER: &str = "/srv/other.git";
 
@@ -55,6 +56,11 @@ async fn a_push_to_the_other_repository_is_live_and_a_ref_that_goes_takes_its_un
     reconcile(&world).await;
     assert_ne!(world.live("far/t").unwrap().hash, before);
     assert_eq!(deployed(&world), Some("2".repeat(40)));
+    let query = HistoryQuery { unit: Some(unit("far/t")), limit: 9, ..HistoryQuery::default() };
+    // In this world each commit rewrites the branch.
+    let rows = world.store.history(query).await.unwrap();
+    let rewritten: Vec<bool> = rows.iter().map(|(_, row)| row.rewritten).collect();
+    assert_eq!(rewritten, [true, false]);
     other.silently("t/task.sh", Some("echo 3\n")).commit(&"3".repeat(40));
     world.until("it is polled", |world| deployed(world) == Some("3".repeat(40))).await;
     // What is broken there is told with its place, and keeps its last version.
@@ -154,4 +160,101 @@ async fn one_that_needs_a_person_is_asked_again_when_a_credential_changes_and_no
     assert_eq!(other.looks().len(), before);
     other.fail(None).mend();
     world.until("the source is well", |world| ready(world).starts_with("True")).await;
+}
+
+const COPY: &str = "/home/me/work";
+const LEFT: &str = "what runs still comes from the working copy at /home/me/work, although dev mode is off";
+
+/// A git source whose set leads to a task of another repository, in a working copy to a task of its own.
+async fn nested_in_dev_mode() -> (World, FakeFiles) {
+    let files = FakeFiles::default();
+    let url = "https://example.org/other.git";
+    let other = files.copy_at(url);
+    other.task("t", "echo 1\n").commit(&"2".repeat(40));
+    let led = |more: &str| {
+        set(&format!("    t: {{ref: {{url: '{url}', path: t, dev_ref: {{path: here}}}}}}\n{more}"))
+    };
+    files.task("own", "echo own\n").put("taskset.yaml", &led("")).commit(&"1".repeat(40));
+    let copy = files.copy_at(COPY);
+    copy.task("own", "echo own\n").put("taskset.yaml", &led(""));
+    copy.put("here/task.yaml", &manifest("t", "manual: true")).put("here/task.sh", "echo here\n");
+    let mut world = World::start_git(&files, Duration::from_secs(36_000)).await;
+    world.event(EventType::UnitRegistered, "t").await;
+    let before = world.live("t").unwrap().hash;
+    world.service.dev_on(&source(), COPY, None).await.unwrap();
+    assert_ne!(world.live("t").unwrap().hash, before);
+    (world, other)
+}
+
+fn dev_mode(world: &World) -> String {
+    let record = world.service.core().board.source(&source()).unwrap();
+    let found = record.conditions.get(ConditionType::DevMode);
+    found.map_or_else(String::new, |c| format!("{} {}: {}", c.status.as_str(), c.reason, c.message))
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_dev_mode_one_that_cannot_be_reached_stands_where_it_was_fetched_last() {
+    for hangs in [false, true] {
+        let (world, other) = nested_in_dev_mode().await;
+        let dev = world.live("t").unwrap().hash;
+        if hangs {
+            other.hang(true)
+        } else {
+            other.fail(Some("Unreachable"))
+        };
+        let began = tokio::time::Instant::now();
+        let report = world.service.dev_off(&source()).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(report.steps.len(), 1, "{report:?}");
+        assert_ne!(world.live("t").unwrap().hash, dev);
+        let record = world.record("t").unwrap();
+        assert_eq!(record.deployed_revision.as_ref().map(ToString::to_string), Some("2".repeat(40)));
+        assert_eq!(dev_mode(&world), "");
+        other.hang(false).silently("t/task.sh", Some("echo 2\n")).commit(&"3".repeat(40)).fail(None);
+        let before = world.live("t").unwrap().hash;
+        world.until("it is looked at again", |world| world.live("t").unwrap().hash != before).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_dev_mode_units_of_one_that_is_lost_say_that_they_come_from_the_working_copy() {
+    let (world, other) = nested_in_dev_mode().await;
+    let dev = world.live("t").unwrap().hash;
+    other.forget().fail(Some("Unreachable"));
+    let report = world.service.dev_off(&source()).await.unwrap();
+    assert!(report.unready.iter().any(|(name, why)| name == "s/t" && why.ends_with(LEFT)), "{report:?}");
+    let says = |world: &World| {
+        let of_unit = world.condition("t", ConditionType::Ready);
+        of_unit.starts_with("False WorkingCopy: ")
+            && of_unit.ends_with(LEFT)
+            && dev_mode(world).ends_with(LEFT)
+    };
+    assert!(says(&world) && world.live("t").unwrap().hash == dev);
+    assert!(world.condition("own", ConditionType::Ready).starts_with("True"));
+    let world = world.again().await;
+    world.until("it is looked at", |world| world.service.core().board.is_looked_at(&source())).await;
+    assert!(says(&world));
+    other.commit(&"2".repeat(40)).fail(None);
+    world.until("it is back", |world| world.live("t").unwrap().hash != dev).await;
+    world.until("nothing is left behind", |world| dev_mode(world).is_empty()).await;
+    assert!(world.condition("t", ConditionType::Ready).starts_with("True"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_working_copy_says_of_a_unit_of_another_repository_is_told_after_dev_mode() {
+    let (files, other) = (FakeFiles::default(), "https://example.org/other.git");
+    let led = |over: &str| set(&format!("    t: {{ref: {{url: '{other}', path: t}}{over}}}\n"));
+    let other = files.copy_at(other);
+    other.task("t", "echo 1\n").commit(&"2".repeat(40));
+    files.task("own", "echo own\n").put("taskset.yaml", &led("")).commit(&"1".repeat(40));
+    let over = led(", overrides: {env: {A: b}}");
+    files.copy_at(COPY).task("own", "echo own\n").put("taskset.yaml", &over);
+    let mut world = World::start_git(&files, Duration::from_secs(36_000)).await;
+    world.event(EventType::UnitRegistered, "t").await;
+    let before = world.live("t").unwrap().hash;
+    world.service.dev_on(&source(), COPY, None).await.unwrap();
+    assert_ne!(world.live("t").unwrap().hash, before);
+    other.forget().fail(Some("Unreachable"));
+    let report = world.service.dev_off(&source()).await.unwrap();
+    assert!(report.unready.iter().any(|(name, why)| name == "s/t" && why.ends_with(LEFT)), "{report:?}");
 }

@@ -490,6 +490,31 @@ async fn asking_what_would_be_done_names_what_is_known_to_be_broken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_resuming_did_is_told() {
+    let files = FakeFiles::default();
+    files.task("a", "echo 1\n").task("b", "echo b\n");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "b").await;
+    world.until("both are live", |world| world.live("a").is_some()).await;
+    let subject = Subject::Unit(unit("a"));
+    world.service.suspend(&subject, "a pause".into()).await.unwrap();
+    files.put("a/task.sh", "echo 2\n");
+    world
+        .until("it is seen", |world| {
+            world.record("a").unwrap().desired != world.record("a").unwrap().deployed
+        })
+        .await;
+    let steps = |report: &kindling::reconcile::message::Report| -> Vec<String> {
+        report.steps.iter().map(|done| done.step.unit.to_string()).collect()
+    };
+    let report = world.service.resume(&subject).await.unwrap();
+    assert_eq!(steps(&report), ["s/a"]);
+    world.service.roll_back(&unit("a"), None).await.unwrap();
+    let report = world.service.resume(&subject).await.unwrap();
+    assert_eq!(steps(&report), ["s/a"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn resuming_deploys_what_is_known_also_while_the_source_is_away() {
     let files = FakeFiles::default();
     files.task("a", "echo 1\n");

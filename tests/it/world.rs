@@ -55,6 +55,7 @@ struct Files {
     reads_take: Duration,
     sink_fails: bool,
     revision: Option<Revision>,
+    fetched: Option<Revision>,
     commits: HashMap<Revision, BTreeMap<String, Vec<u8>>>,
     mended: Arc<Notify>,
     copies: HashMap<PathBuf, FakeFiles>,
@@ -252,6 +253,7 @@ impl Source for FakeSource {
         };
         self.seen = true;
         let revision = files.revision.clone();
+        files.fetched.clone_from(&revision);
         // A directory has no commits.
         let rewritten = revision.is_some() && deployed.is_some() && deployed != revision;
         Ok(Observation { tree: Arc::new(tree), changes, revision, rewritten })
@@ -285,8 +287,13 @@ impl Source for FakeSource {
         Ok(readings)
     }
 
-    async fn recall(&mut self, revision: Revision) -> Result<Observation, ObserveError> {
-        let Some(files) = self.files.0.lock().unwrap().commits.get(&revision).cloned() else {
+    async fn recall(&mut self, revision: Option<Revision>) -> Result<Observation, ObserveError> {
+        let kept = {
+            let files = self.files.0.lock().unwrap();
+            let revision = revision.or_else(|| files.fetched.clone());
+            revision.and_then(|revision| Some((files.commits.get(&revision)?.clone(), revision)))
+        };
+        let Some((files, revision)) = kept else {
             let message = "the commit is not kept here".into();
             return Err(ObserveError { reason: "CommitGone", message, stalled: false, source: None });
         };

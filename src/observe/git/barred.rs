@@ -12,8 +12,9 @@ use super::remote::Remote;
 use super::{Place, ssh};
 use crate::model::source::GitAuth;
 
-/// Device, inode, size and time of the last change; `None` where nothing is there, or nothing in it.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
+/// Device, inode, size, and the times of the last change of its content and of it; `None` where nothing is there, or
+/// nothing in it.
+type Stamp = Option<(u64, u64, u64, [i64; 4])>;
 
 /// How the files were before an attempt.
 #[derive(Debug)]
@@ -63,5 +64,31 @@ async fn stamps(files: &[PathBuf]) -> Option<Vec<Stamp>> {
 
 fn stamp(path: &Path) -> Stamp {
     let meta = fs::metadata(path).ok().filter(|meta| meta.size() > 0)?;
-    Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+    let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+    Some((meta.dev(), meta.ino(), meta.size(), times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_same_length_and_time_is_another_one_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        fs::write(&path, "one").unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let before = stamp(&path);
+        // The clock of a file system moves in steps.
+        loop {
+            fs::write(&path, "two").unwrap();
+            fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+            if stamp(&path) != before {
+                break;
+            }
+            let age = modified.elapsed().unwrap_or_default();
+            assert!(age < Duration::from_secs(5), "it is taken for the same file");
+        }
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), modified);
+    }
 }

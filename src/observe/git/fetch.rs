@@ -274,6 +274,11 @@ impl Fetch<'_> {
                  lets git read it)",
                 path.display()
             )),
+            // gix's words for an answer of another type.
+            Remote::Http(_) if why.contains("to indicate 'smart' protocol") => Trouble::Fetch(
+                "what answers there is no git server, or wants a login in a browser: correct the URL"
+                    .to_owned(),
+            ),
             Remote::File(_) | Remote::Http(_) | Remote::Ssh(_) => Trouble::Fetch(why),
         }
     }

@@ -401,7 +401,7 @@ impl Source for GitSource {
         Err(error)
     }
 
-    async fn recall(&mut self, revision: Revision) -> Result<Observation, ObserveError> {
+    async fn recall(&mut self, revision: Option<Revision>) -> Result<Observation, ObserveError> {
         self.look_back(revision).await
     }
 

@@ -70,7 +70,7 @@ impl Store {
             Trouble::StoreDamaged(format!("cannot make {}: {}", self.path.display(), chain(&error)))
         };
         if !self.is_ours().map_err(failed)? {
-            return Err(Trouble::StoreForeign(self.path.clone()));
+            return Err(Trouble::StoreForeign(self.in_the_way()));
         }
         self.complete().map_err(failed)?;
         self.sweep();
@@ -146,7 +146,7 @@ impl Store {
             remove_dir(&aside)
         };
         match self.is_ours() {
-            Ok(false) => Err(Trouble::StoreForeign(self.path.clone())),
+            Ok(false) => Err(Trouble::StoreForeign(self.in_the_way())),
             Ok(true) => away().map_err(|error| Trouble::StoreDamaged(chain(&error))),
             Err(error) => Err(Trouble::StoreDamaged(chain(&error))),
         }
@@ -157,6 +157,12 @@ impl Store {
         let mut name = std::ffi::OsString::from(".damaged-");
         name.push(self.path.file_name().unwrap_or_default());
         self.path.with_file_name(name)
+    }
+
+    /// What is there in the place of the folder, or of one above it.
+    fn in_the_way(&self) -> PathBuf {
+        let there = self.path.ancestors().find(|path| path.symlink_metadata().is_ok());
+        there.unwrap_or(&self.path).to_owned()
     }
 
     /// Absent, empty or marked.
@@ -314,6 +320,15 @@ mod tests {
         assert!(matches!(store.prepare(), Err(Trouble::StoreForeign(_))));
         assert!(matches!(store.reset(), Err(Trouble::StoreForeign(_))));
         assert!(store.path.join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn a_file_above_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("git");
+        fs::write(&file, "").unwrap();
+        let store = Store::at(file.join("jobs-1"));
+        assert!(matches!(store.prepare(), Err(Trouble::StoreForeign(path)) if path == file));
     }
 
     #[test]

@@ -128,12 +128,22 @@ async fn a_restart_keeps_the_copies_that_sets_lead_to() {
     std::fs::rename(&away, repo.bare()).unwrap();
     client.source_until("s", "is well", |s| condition(s, "Ready").starts_with("True")).await;
     assert!(copies(&dir).iter().any(|copy| far.contains(copy)));
-    // What nothing leads to any more goes at the next start.
-    service.kill();
-    service.configure("sources: [{name: t, local: {path: none}}]\n");
+    // What nothing leads to any more goes with its source, and what a killed service left at the next start.
     service.task("none/t", "echo\n");
-    service.start().await;
-    crate::service::until("they are gone", async || copies(&dir).is_empty().then_some(())).await;
+    for is_killed in [false, true] {
+        if is_killed {
+            service.kill();
+        }
+        service.configure("sources: [{name: t, local: {path: none}}]\n");
+        if is_killed {
+            service.start().await;
+        }
+        crate::service::until("they are gone", async || copies(&dir).is_empty().then_some(())).await;
+        if !is_killed {
+            service.configure(&format!("sources: [{{name: s, {source}}}]\n"));
+            client.unit_until("s/far", "is there", |unit| unit["deployedHash"].is_string()).await;
+        }
+    }
 }
 
 /// The folders of copies, each with what tells it from another one of its name.

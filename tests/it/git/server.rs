@@ -38,6 +38,16 @@ async fn a_server_that_hangs_or_drips_costs_the_deadline_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_page_for_people_is_told_apart_from_a_git_server() {
+    let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
+    let server = HttpRemote::serve_with(bench.repo.root(), |_| Answer::Page);
+    let error = fail(&mut GitSource::open(bench.options(&server.url("remote.git")))).await;
+    assert_eq!(error.reason, "FetchFailed");
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.starts_with("what answers there is no git server"), "{why}");
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_before_any_handshake() {
     let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
     // The system takes connections that nobody ever answers.

@@ -180,25 +180,28 @@ async fn a_commit_that_was_fetched_is_looked_back_at_without_the_remote() {
             if looked {
                 fail(&mut source).await;
             }
-            let back = source.recall(Revision::new(&first)).await.unwrap();
+            let back = source.recall(Some(Revision::new(&first))).await.unwrap();
             assert_eq!((at(&back), back.rewritten), (first.as_str(), false));
             assert!(matches!(back.changes, Changes::All));
             assert_eq!(paths(&back), ["a", "d/b"]);
             assert_eq!(text(&mut source, "a").await, "1");
-            let gone = source.recall(Revision::new(&"1".repeat(40))).await.unwrap_err();
+            let gone = source.recall(Some(Revision::new(&"1".repeat(40)))).await.unwrap_err();
             assert_eq!(gone.reason, "CommitGone");
             assert_eq!(text(&mut source, "a").await, "1", "what was looked back at stays");
         }
         std::fs::rename(&aside, bench.repo.bare()).unwrap();
         let mut source = bench.source();
-        source.recall(Revision::new(&first)).await.unwrap();
+        source.recall(Some(Revision::new(&first))).await.unwrap();
+        let last = source.recall(None).await.unwrap();
+        assert_eq!(at(&last), second, "what was fetched last");
+        source.recall(Some(Revision::new(&first))).await.unwrap();
         let seen = look_from(&mut source, &first).await;
         assert_eq!((at(&seen), seen.rewritten, changed(&seen)), (second.as_str(), true, vec!["a"]));
         assert_eq!(text(&mut source, "a").await, "2");
         // Without a copy there is nothing to look back at, and nothing is made.
         std::fs::remove_dir_all(bench.store()).unwrap();
         let mut source = bench.source();
-        assert_eq!(source.recall(Revision::new(&first)).await.unwrap_err().reason, "CommitGone");
+        assert_eq!(source.recall(Some(Revision::new(&first))).await.unwrap_err().reason, "CommitGone");
         assert!(!bench.store().exists());
     })
     .await;
