@@ -173,7 +173,7 @@ fn problem(spec: &TaskSpec) -> Problem {
     let program = spec.runtime.interpreter();
     let message = match &spec.runtime {
         Runtime::Shell => "`sh` is not on PATH: install a POSIX shell".to_owned(),
-        Runtime::Python => "`python3` is not on PATH: install Python 3.9 or later (`apt install python3`, \
+        Runtime::Python => "`python3` is not on PATH: install Python 3.8 or later (`apt install python3`, \
              `dnf install python3`, `apk add python3`)"
             .to_owned(),
         Runtime::Node => "`node` is not on PATH: install Node.js 18 or later (https://nodejs.org, \

@@ -17,7 +17,7 @@ use crate::record::{HistoryQuery, SourceRecord, UnitRecord};
 use super::State;
 use super::error::Failure;
 use super::subject::{self, Params};
-use super::wire::{HistoryView, Items, SourceView, StatusView, UnitView, Unready, WhyView};
+use super::wire::{HistoryView, Items, SourceView, StatusView, SuspensionView, UnitView, Unready, WhyView};
 
 /// Rows of a page where the caller names no number.
 const PAGE: u32 = 50;
@@ -116,15 +116,23 @@ fn is_marked(unit: &UnitRecord) -> bool {
 
 /// A unit, with what is so of its source and when it runs by the clock.
 fn unit_view<T: Target>(core: &Core<T>, unit: &UnitRecord) -> UnitView {
-    let dev = core.board.source(&unit.id.source).and_then(|source| source.dev.clone());
+    let source = core.board.source(&unit.id.source);
+    let dev = source.as_ref().and_then(|source| source.dev.clone());
+    // What stops its source stops it too.
+    let of_source = source.as_ref().and_then(|source| source.suspended.as_ref()).map(|stop| SuspensionView {
+        reason: format!("its source: {}", stop.reason),
+        since: stop.since.to_string(),
+    });
     let times = core.schedules.get(&unit.id).unwrap_or_default();
     let next = times.next.filter(|_| !core.board.is_suspended(&unit.id));
+    let view: UnitView = unit.into();
     UnitView {
+        suspended: view.suspended.clone().or(of_source),
         next_run_at: next.map(|at| at.to_string()),
         last_run_at: times.last.map(|at| at.to_string()),
         dev_path: dev.as_ref().map(|dev| dev.path.to_string()),
         dev_since: dev.map(|dev| dev.since.to_string()),
-        ..unit.into()
+        ..view
     }
 }
 

@@ -9,7 +9,7 @@ pub fn advice(name: &str, reason: &str) -> Option<String> {
             format!("mend it and save; `kindling wait {name}` tells when it is live")
         }
         "MissingInterpreter" => {
-            "install it, or name it as `runtimes` in kindling.yaml; `kindling check` looks for it".into()
+            "install it; a runtime's program can be named as `runtimes` in kindling.yaml; `kindling check` looks for it".into()
         }
         "NotAllowed" => {
             "save that line in kindling.yaml, if the source may have it; no command is needed".into()

@@ -111,6 +111,11 @@ fn configuration(context: &Context, findings: &mut Findings) -> Option<Settings>
     match config::load(&located.file, &Context::env, Role::Client) {
         Ok(settings) => {
             findings.ok(check, format!("{}, {}", located.file.display(), located.by));
+            // A secret that is not here may be where the service is started.
+            for error in config::load(&located.file, &Context::env, Role::Service).err().unwrap_or_default() {
+                let message = format!("{error}: a service that is started here would refuse it");
+                findings.put(Verdict::Warn, check, message, error.hint);
+            }
             Some(settings)
         }
         Err(errors) => {
@@ -209,7 +214,11 @@ async fn sources(settings: &Settings, findings: &mut Findings) {
         match interpreters.check(spec) {
             None => findings.ok("interpreter", format!("{program}, for {unit}")),
             Some(problem) => {
-                let hint = format!("install {program}, or name it as `runtimes` in kindling.yaml");
+                let other = match spec.entry {
+                    Some(_) => "name it as `runtimes` in kindling.yaml",
+                    None => "correct `command` in its task.yaml",
+                };
+                let hint = format!("install {program}, or {other}");
                 findings.fail("interpreter", format!("{unit}: {}", problem.message), hint);
             }
         }

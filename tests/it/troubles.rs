@@ -84,7 +84,7 @@ async fn an_interpreter_that_is_missing() {
         &[
             "MissingInterpreter: ",
             "rscript",
-            "-> install it, or name it as `runtimes` in kindling.yaml",
+            "-> install it; a runtime's program can be named as `runtimes` in kindling.yaml",
             "fail  interpreter",
             "-> install rscript",
         ],
