@@ -96,7 +96,9 @@ impl Reload {
             if let Some(why) = why.take() {
                 self.reload(why).await;
             }
-            let wait = if self.owes { AGAIN } else { Duration::from_secs(3600) };
+            // What is wrong may be a file that it names, which nobody watches.
+            let is_owed = self.owes || !self.wrong.is_empty();
+            let wait = if is_owed { AGAIN } else { Duration::from_secs(3600) };
             // Cancel safe: all of them are.
             tokio::select! {
                 () = closing.cancelled() => return,
@@ -105,7 +107,7 @@ impl Reload {
                     settle(&mut watch).await;
                     why = Some(Why::Changed);
                 }
-                () = tokio::time::sleep(wait) => why = self.owes.then_some(Why::Again),
+                () = tokio::time::sleep(wait) => why = is_owed.then_some(Why::Again),
             }
         }
     }

@@ -312,6 +312,21 @@ async fn secrets_change_with_the_configuration() {
     let old =
         Delivery::new("push", "d-2", &body).with("X-Hub-Signature-256", &sign(OLD_SECRET, body.as_bytes()));
     assert_eq!(old.send(&client).await.status, 202);
+    // A secret whose file is not there yet counts as soon as it is.
+    std::fs::write(place.service.configuration(), text.replace("[new, old]", "late")).unwrap();
+    until("it is told", async || {
+        (!client.get("/api/v1/status").await["ready"].as_bool().unwrap()).then_some(())
+    })
+    .await;
+    let late = "0123456789abcdef-late";
+    place.service.write("late", late);
+    until("the late secret holds", async || {
+        number += 1;
+        let sent = Delivery::new("push", &format!("n-{number}"), &body);
+        let sent = sent.with("X-Hub-Signature-256", &sign(late, body.as_bytes()));
+        (sent.send(&client).await.status == 202).then_some(())
+    })
+    .await;
     let source = client.source_until("s", "is there", |_| true).await;
     assert!(condition(&source, "Ready").starts_with("True"), "{source}");
     assert!(source["webhook"]["lastDeliveryAt"].is_string() && source["webhook"]["missed"] == 0, "{source}");
