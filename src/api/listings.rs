@@ -20,9 +20,9 @@ use super::subject::{self, Params};
 use super::wire::{HistoryView, Items, SourceView, StatusView, SuspensionView, UnitView, Unready, WhyView};
 
 /// Rows of a page where the caller names no number.
-const PAGE: u32 = 50;
+pub(super) const PAGE: u32 = 50;
 /// Most rows of a page.
-const LARGEST_PAGE: u32 = 1000;
+pub(super) const LARGEST_PAGE: u32 = 1000;
 
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Named {

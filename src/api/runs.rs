@@ -23,14 +23,11 @@ use crate::record::RunQuery;
 
 use super::error::Failure;
 use super::events::{answer, frame};
+use super::listings::{LARGEST_PAGE, PAGE};
 use super::subject::{self, Body, Params};
 use super::wire::{Items, LogView, NewRun, RunView};
 use super::{Api, State};
 
-/// Rows of a page where the caller names no number.
-const PAGE: u32 = 50;
-/// Most rows of a page.
-const LARGEST_PAGE: u32 = 1000;
 /// A `cancel` that is not over after this long looks whether the end can be recorded at all.
 const CANCEL_ROUND: Duration = Duration::from_secs(10);
 /// After so many rounds it answers in any case: a run is killed 10 s after it was told to end.

@@ -1,5 +1,5 @@
 //! Push webhooks: who signed a delivery with the secret of a source is believed, and only as far as to look at the source.
-//! Everybody else gets one and the same answer, and leaves no trace but a count.
+//! Everybody else gets one and the same answer, and leaves no trace but a line of the log now and then.
 //!
 //! The order is that of DESIGN 9: size, time, the memory that bodies may take, signature, and only then what it says.
 
@@ -37,7 +37,8 @@ use crate::support::text::printable;
 
 use super::State;
 use super::error::Failure;
-use super::subject::Params;
+use super::listings::{LARGEST_PAGE, PAGE};
+use super::subject::{self, Params};
 use super::wire::{DeliveryAnswer, DeliveryView, Items, SamplePush};
 
 /// How long a body may take to come in: providers wait ten seconds for the answer.
@@ -49,9 +50,6 @@ const BUDGET: usize = 64 << 20;
 const FREE_BYTES: usize = 64 << 10;
 /// Longest id, name of an event and name of a ref that is kept, in bytes.
 const MAX_TEXT_BYTES: usize = 1024;
-/// Rows of a page where the caller names no number, and the most.
-const PAGE: u32 = 50;
-const LARGEST_PAGE: u32 = 1000;
 /// Time between two lines of the log on signatures that were refused.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -72,7 +70,6 @@ struct Refused {
     told_at: Option<Instant>,
     count: u64,
     by: HashMap<IpAddr, u64>,
-    all: u64,
 }
 
 impl Default for Webhooks {
@@ -83,7 +80,7 @@ impl Default for Webhooks {
             max_bytes: Live::from(DEFAULT_WEBHOOK_BYTES),
             nobody: key(b"nobody"),
             budget: Semaphore::new(BUDGET),
-            refused: Mutex::new(Refused { told_at: None, count: 0, by: HashMap::new(), all: 0 }),
+            refused: Mutex::new(Refused { told_at: None, count: 0, by: HashMap::new() }),
         }
     }
 }
@@ -103,14 +100,7 @@ impl Webhooks {
     pub fn sign(&self, source: &SourceName, body: &[u8]) -> Option<String> {
         let keys = self.keys.get();
         let mac = keys.get(source)?.first()?.clone().chain_update(body).finalize().into_bytes();
-        let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(format!("sha256={hex}"))
-    }
-
-    /// How many signatures were refused since the service started.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).all
+        Some(format!("sha256={}", ContentHash::new(mac.into())))
     }
 
     fn is_signed(&self, source: Option<&SourceName>, signature: Option<[u8; 32]>, body: &[u8]) -> bool {
@@ -131,7 +121,6 @@ impl Webhooks {
     fn refuse(&self, from: IpAddr) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.count += 1;
-        refused.all += 1;
         if refused.by.len() < 16 || refused.by.contains_key(&from) {
             *refused.by.entry(from).or_insert(0) += 1;
         }
@@ -262,29 +251,29 @@ impl Message {
             reason: reason.clone(),
             received_at,
         };
-        let (id, noted) = (delivery.id.clone(), api.ledger.note(delivery).await);
-        if let Ok(Noted::Duplicate { number }) = noted {
-            api.service.look_sooner(&source);
-            let answer = DeliveryAnswer::new(Some(number), "duplicate", "it came before");
-            return Ok((StatusCode::OK, Json(answer)).into_response());
-        }
+        let id = delivery.id.clone();
+        let noted = match api.ledger.note(delivery).await {
+            Ok(Noted::Duplicate { number }) => {
+                api.service.look_sooner(&source);
+                let answer = DeliveryAnswer::new(Some(number), "duplicate", "it came before");
+                return Ok((StatusCode::OK, Json(answer)).into_response());
+            }
+            Ok(Noted::New { number, is_repeat }) => Ok((number, is_repeat)),
+            Err(why) => Err(why),
+        };
         let follows = matches!(concern, Concern::Follow { .. });
         if let Concern::Follow { commit, root } = concern {
             let deliver = push.and_then(|push| push.delivered_after(received_at));
             let detail = format!("delivery {}", printable(&id));
             api.service.announce(&source, Announcement { commit, root, deliver, received_at, detail });
         }
-        match noted {
-            Ok(Noted::New { number, is_repeat }) => {
-                let status = if follows { StatusCode::ACCEPTED } else { StatusCode::OK };
-                let reason = if is_repeat && follows { "the same body came before" } else { &reason };
-                let answer = DeliveryAnswer::new(Some(number), verdict.as_str(), reason);
-                Ok((status, Json(answer)).into_response())
-            }
-            Ok(Noted::Duplicate { .. }) => Err(Failure::failed("the delivery could not be recorded")),
-            // It is looked at all the same; who sent it is to know that nothing will remember it.
-            Err(why) => Err(Failure::failed(format!("the delivery could not be recorded: {why}"))),
-        }
+        // It was announced all the same; who sent it is to know that nothing will remember it.
+        let (number, is_repeat) =
+            noted.map_err(|why| Failure::failed(format!("the delivery could not be recorded: {why}")))?;
+        let status = if follows { StatusCode::ACCEPTED } else { StatusCode::OK };
+        let reason = if is_repeat && follows { "the same body came before" } else { &reason };
+        let answer = DeliveryAnswer::new(Some(number), verdict.as_str(), reason);
+        Ok((status, Json(answer)).into_response())
     }
 }
 
@@ -392,9 +381,7 @@ pub(super) async fn sample<T: Target>(
 
 /// A source that there is.
 fn known<T: Target>(api: &super::Api<T>, name: &str) -> Result<SourceName, Failure> {
-    let source = SourceName::new(name).ok().filter(|name| api.service.core().board.source(name).is_some());
-    let unknown = || {
-        Failure::not_found(format!("there is no source {}", name.escape_debug())).hint("kindling get sources")
-    };
-    source.ok_or_else(unknown)
+    let board = &api.service.core().board;
+    let source = SourceName::new(name).ok().filter(|name| board.source(name).is_some());
+    source.ok_or_else(|| subject::no_source(&board.sources(), name))
 }
