@@ -34,6 +34,7 @@ use crate::reconcile::core::{Core, Live};
 use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
+use crate::reconcile::links::Links;
 use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
 use crate::reconcile::schedule::Schedules;
 use crate::reconcile::trust::Trust;
@@ -398,6 +399,7 @@ impl Parts {
             schedules: Schedules::default(),
             events,
             board,
+            links: Links::default(),
             trust,
             clock,
             limits: self.limits.clone(),

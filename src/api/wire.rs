@@ -69,6 +69,9 @@ pub struct UnitView {
     pub last_run_at: Option<String>,
     /// Its conditions.
     pub conditions: Vec<ConditionView>,
+    /// Milliseconds by phase of the last step that took effect.
+    #[serde(default)]
+    pub phases: Phases,
     /// When this was last changed.
     pub updated_at: String,
 }
@@ -201,6 +204,9 @@ pub struct NewSource {
     pub local: Option<String>,
 }
 
+/// Milliseconds by phase, in the order in which they ran.
+pub type Phases = serde_json::Map<String, Value>;
+
 /// A row of history.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -232,7 +238,7 @@ pub struct HistoryView {
     /// The files that differ.
     pub files: Vec<FileChangeView>,
     /// Milliseconds by phase.
-    pub phases: serde_json::Map<String, Value>,
+    pub phases: Phases,
     /// How it ended.
     pub outcome: String,
     /// What proves it.
@@ -459,6 +465,9 @@ pub struct EventView {
     pub revision: Option<String>,
     /// A sentence.
     pub message: String,
+    /// Milliseconds by phase of the step that it tells of; empty where it tells of none.
+    #[serde(default)]
+    pub phases: Phases,
 }
 
 /// What a pass did, or would do.

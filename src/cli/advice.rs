@@ -8,6 +8,7 @@ pub fn advice(name: &str, reason: &str) -> Option<String> {
         "InvalidManifest" | "MissingEntry" | "DuplicateId" | "RefusedPath" | "LimitExceeded" => {
             format!("mend it and save; `kindling wait {name}` tells when it is live")
         }
+        "ChainCycle" => "give one of them another `trigger` and save; the others follow by themselves".into(),
         "MissingInterpreter" => {
             "install it; a runtime's program can be named as `runtimes` in kindling.yaml; `kindling check` looks for it".into()
         }

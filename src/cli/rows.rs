@@ -1,7 +1,7 @@
 //! Units, sources, runs and history as rows of tables.
 
 use crate::api::wire::{
-    ConditionView, DeliveryView, HistoryView, RunView, SourceView, SuspensionView, UnitView,
+    ConditionView, DeliveryView, HistoryView, Phases, RunView, SourceView, SuspensionView, UnitView,
 };
 use crate::model::time::{Timestamp, human};
 
@@ -20,6 +20,7 @@ impl Row for UnitView {
                 "WARNINGS",
                 "LAST RUN",
                 "NEXT RUN",
+                "PHASES",
             ]);
         }
         headers.push("MESSAGE");
@@ -48,6 +49,7 @@ impl Row for UnitView {
                     .unwrap_or_default(),
                 self.last_run_at.as_deref().map(|at| age(at, now)).unwrap_or_default(),
                 self.next_run_at.as_deref().and_then(|at| ahead(at, now)).unwrap_or_default(),
+                phases(&self.phases),
             ]);
         }
         cells.push(unit_message(self));
@@ -91,7 +93,7 @@ impl Row for SourceView {
         let stops =
             dev(self).into_iter().chain(suspension(self.suspended.as_ref())).chain(broken_webhook(self));
         let stops: Vec<String> = stops.collect();
-        cells.push(with_stops((!stops.is_empty()).then(|| stops.join("; ")), worst(&self.conditions)));
+        cells.push(with_stops((!stops.is_empty()).then(|| stops.join("; ")), readiness(&self.conditions)));
         cells
     }
 
@@ -232,14 +234,17 @@ fn ready(conditions: &[ConditionView]) -> String {
     condition(conditions, "Ready").map_or_else(|| "Unknown".into(), |ready| ready.status.clone())
 }
 
-/// What the conditions have to say, worst first: not ready, then not healthy, then that all is well.
-fn worst(conditions: &[ConditionView]) -> String {
-    let unhealthy = condition(conditions, "Healthy").filter(|healthy| healthy.status == "False");
-    match condition(conditions, "Ready") {
-        Some(ready) if ready.status == "True" => unhealthy.unwrap_or(ready).message.clone(),
-        Some(ready) => ready.message.clone(),
-        None => "nothing was decided yet".into(),
-    }
+/// What its readiness has to say.
+fn readiness(conditions: &[ConditionView]) -> String {
+    condition(conditions, "Ready")
+        .map_or_else(|| "nothing was decided yet".into(), |ready| ready.message.clone())
+}
+
+/// Phases with their milliseconds: `hash 3.8ms, act 0.0ms`.
+#[must_use]
+pub fn phases(phases: &Phases) -> String {
+    let one = |(name, ms): (&String, &serde_json::Value)| Some(format!("{name} {:.1}ms", ms.as_f64()?));
+    phases.iter().filter_map(one).collect::<Vec<String>>().join(", ")
 }
 
 /// How far ahead a moment is: `in 5m`.
@@ -253,7 +258,7 @@ fn unit_message(unit: &UnitView) -> String {
     let suspended = suspension(unit.suspended.as_ref()).filter(|_| reason != "Suspended");
     let held = hold(unit).filter(|_| reason != "Held");
     let stops: Vec<String> = dev_of_unit(unit).into_iter().chain(suspended).chain(held).collect();
-    with_stops((!stops.is_empty()).then(|| stops.join("; ")), worst(&unit.conditions))
+    with_stops((!stops.is_empty()).then(|| stops.join("; ")), readiness(&unit.conditions))
 }
 
 /// What is wrong with the webhook of a source, if anything is.

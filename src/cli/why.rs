@@ -107,8 +107,8 @@ fn source_lines(id: &str, unready: &str) -> Lines {
 
 /// What mends it, if it is not as it should be.
 fn next_step(unit: &UnitView) -> Option<String> {
-    let bad = |kind| rows::condition(&unit.conditions, kind).filter(|condition| condition.status == "False");
-    let reason = bad("Ready").or_else(|| bad("Healthy")).map(|condition| condition.reason.as_str());
+    let ready = rows::condition(&unit.conditions, "Ready").filter(|ready| ready.status == "False");
+    let reason = ready.map(|ready| ready.reason.as_str());
     let stopped = unit.suspended.as_ref().map(|_| "Suspended");
     advice(&unit.id, reason.or(stopped)?)
 }
@@ -170,10 +170,8 @@ fn decision(row: &HistoryView, now: Timestamp) -> Lines {
     let proof = if row.proof.is_empty() { String::new() } else { format!(", proof: {}", row.proof) };
     let error = if row.error.is_empty() { String::new() } else { format!(": {}", row.error) };
     put("result", format!("{}{proof}{error}", row.outcome));
-    let phases: Vec<String> =
-        row.phases.iter().filter_map(|(name, ms)| Some(format!("{name} {:.1}ms", ms.as_f64()?))).collect();
-    if !phases.is_empty() {
-        put("phases", phases.join(", "));
+    if !row.phases.is_empty() {
+        put("phases", rows::phases(&row.phases));
     }
     lines
 }

@@ -69,7 +69,7 @@ impl EventType {
 }
 
 /// One event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// When it was recorded.
     pub at: Timestamp,
@@ -85,4 +85,15 @@ pub struct Event {
     pub revision: Option<Revision>,
     /// A sentence.
     pub message: String,
+    /// How long each phase of the step took that it tells of, in milliseconds; empty where it tells of none.
+    pub phases: Vec<(String, f64)>,
+}
+
+impl Event {
+    /// An event about a source; of no commit.
+    #[must_use]
+    pub fn new(at: Timestamp, kind: EventType, source: SourceName, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { at, kind, source, unit: None, hash: None, revision: None, message, phases: Vec::new() }
+    }
 }

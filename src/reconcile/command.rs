@@ -7,9 +7,8 @@ use crate::config::node::Node;
 use crate::config::yaml::Budget;
 use crate::model::event::{Event, EventType};
 use crate::model::hash::UnitHash;
-use crate::model::history::{Cause, HistoryRow, Outcome, TriggerKind};
+use crate::model::history::{Cause, TriggerKind};
 use crate::model::id::UnitId;
-use crate::model::step::{Action, Rule};
 use crate::observe::Source;
 use crate::plan::decide::{self, Facts, Live};
 use crate::plan::discover::TASK_MANIFEST;
@@ -17,12 +16,12 @@ use crate::plan::trace;
 use crate::record::{Recording, Suspension, UnitRecord};
 
 use super::dev::Behind;
+use super::history;
 use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
 use super::perform::Acted;
 use super::runs::chain;
 use super::source_loop::SourceLoop;
 use super::status;
-use super::units::Unit;
 
 /// Why the units of a source were removed.
 const LEFT_CONFIGURATION: &str = "its source left the configuration";
@@ -229,28 +228,18 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for unit in units.values() {
             recording.removed.push(unit.record.id.clone());
             if unit.version.is_some() {
-                recording.history.push(pruned_row(unit, cause, why, now));
-                recording.events.push(Event {
-                    at: now,
-                    kind: EventType::UnitRemoved,
-                    source: self.record.spec.name.clone(),
-                    unit: Some(unit.record.id.clone()),
-                    hash: None,
-                    revision: None,
-                    message: why.into(),
-                });
+                recording.history.push(history::pruned(unit, cause, why, now));
+                let event = Event::new(now, EventType::UnitRemoved, self.record.spec.name.clone(), why);
+                recording.events.push(Event { unit: Some(unit.record.id.clone()), ..event });
             }
         }
         if self.record.dev.is_some() {
-            recording.events.push(Event {
-                at: now,
-                kind: EventType::DevDisabled,
-                source: self.record.spec.name.clone(),
-                unit: None,
-                hash: None,
-                revision: None,
-                message: why.into(),
-            });
+            recording.events.push(Event::new(
+                now,
+                EventType::DevDisabled,
+                self.record.spec.name.clone(),
+                why,
+            ));
         }
         let events = recording.events.clone();
         let name = self.record.spec.name.clone();
@@ -263,6 +252,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.forget_copies().await;
         self.core.board.remove_units(units.values().map(|unit| &unit.record.id));
         self.core.board.remove_source(&name);
+        self.core.links.leave(&name);
         tracing::info!("source {name}: {why}");
         for unit in units.values() {
             tracing::info!("task/{} removed source={name}", unit.record.id.key);
@@ -308,28 +298,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 drop(self.core.daemons.set(&unit.record.id, Some(version), unit.record.generation));
             }
         }
-    }
-}
-
-fn pruned_row(unit: &Unit, cause: &Cause, why: &str, at: crate::model::time::Timestamp) -> HistoryRow {
-    HistoryRow {
-        unit: unit.record.id.clone(),
-        generation: unit.record.generation.next(),
-        cause: cause.clone(),
-        revision: None,
-        dev_path: None,
-        rewritten: false,
-        from: unit.record.deployed,
-        to: None,
-        action: Action::Remove,
-        rule: Rule::Removed,
-        reason: why.into(),
-        files: Vec::new(),
-        phases: Vec::new(),
-        outcome: Outcome::Succeeded,
-        proof: "gone".into(),
-        error: String::new(),
-        at,
     }
 }
 

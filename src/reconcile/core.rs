@@ -16,6 +16,7 @@ use crate::support::clock::Clock;
 use super::board::Board;
 use super::daemons::Daemons;
 use super::events::Events;
+use super::links::Links;
 use super::metrics::Metrics;
 use super::runs::Runner;
 use super::schedule::Schedules;
@@ -41,6 +42,8 @@ pub struct Core<T> {
     pub events: Events,
     /// What is shown.
     pub board: Board,
+    /// What tasks are chained to across sources.
+    pub links: Links,
     /// What units may have.
     pub trust: Trust,
     /// The time of day.

@@ -53,8 +53,8 @@ pub enum Health {
 /// How a wish for a daemon came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// A process of the wanted version was started, after the one before had ended.
-    Started,
+    /// A process of the wanted version was started, after the one before had ended; the start alone took this long.
+    Started(Duration),
     /// No process is left.
     Stopped,
     /// A newer wish took its place.
@@ -259,6 +259,7 @@ impl<T: Target> Daemon<T> {
 
     /// Starts a process; in a crash loop that alone is not told, for it may be over in a moment.
     async fn start(&self, version: &Arc<Version>, number: u64, is_told: bool) -> Result<Asked, String> {
+        let began = Instant::now();
         let started = match params::resolve(&version.spec, &std::collections::BTreeMap::new()) {
             Err(problems) => Err(problems.join("; ")),
             Ok(params) => {
@@ -273,7 +274,7 @@ impl<T: Target> Daemon<T> {
         });
         match &started {
             Ok(_) => {
-                self.all.settle(&self.unit, number, &Settled::Started);
+                self.all.settle(&self.unit, number, &Settled::Started(began.elapsed()));
                 if is_told {
                     (self.all.report)(&self.unit, Health::Running);
                 }

@@ -235,16 +235,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Records a source whose dev mode is another one, and tells so.
     async fn put_dev(&mut self, next: SourceRecord, kind: EventType, message: &str) -> Result<(), Refusal> {
         let now = self.core.now();
-        let event = Event {
-            at: now,
-            kind,
-            source: next.spec.name.clone(),
-            unit: None,
-            hash: None,
-            revision: None,
-            message: message.to_owned(),
-        };
-        let events = vec![event];
+        let events = vec![Event::new(now, kind, next.spec.name.clone(), message)];
         let recording =
             Recording { source: Some(next.state()), events: events.clone(), ..Recording::new(now) };
         let written = self.core.store.commit(recording).await;
@@ -306,19 +297,12 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         next.revisions.seen.clone_from(&revision);
         next.last_fetch_at = Some(now);
         let is_other = show_dev(&mut next, now, None);
-        let events: Vec<Event> = revision
-            .filter(|_| moved)
-            .map(|revision| Event {
-                at: now,
-                kind: EventType::SourceChanged,
-                source: next.spec.name.clone(),
-                unit: None,
-                hash: None,
-                revision: Some(revision),
-                message: "a new commit, not applied: dev mode is on".into(),
-            })
-            .into_iter()
-            .collect();
+        let seen = |revision| {
+            let message = "a new commit, not applied: dev mode is on";
+            let event = Event::new(now, EventType::SourceChanged, next.spec.name.clone(), message);
+            Event { revision: Some(revision), ..event }
+        };
+        let events: Vec<Event> = revision.filter(|_| moved).map(seen).into_iter().collect();
         if is_other || !events.is_empty() {
             let recording =
                 Recording { source: Some(next.state()), events: events.clone(), ..Recording::new(now) };

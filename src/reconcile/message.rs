@@ -1,5 +1,6 @@
 //! What a source's loop is asked to do, and what it answers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ pub enum Message {
     Announced(Announcement),
     /// Look a little sooner than the next poll; somebody may have news, or plays an old one again.
     Sooner,
+    /// What these units are chained to, in other sources, differs.
+    Rechain(BTreeSet<Arc<str>>),
     /// A daemon fares differently.
     Health(Arc<str>, Health),
     /// A step that took its time is over.
@@ -255,6 +258,8 @@ pub struct Doing {
     pub phases: crate::model::history::Phases,
     /// When the step began.
     pub began: tokio::time::Instant,
+    /// How long it took until its process was up, of the time since then.
+    pub healthy: Option<Duration>,
     /// A hold that takes effect with the step.
     pub hold: Option<crate::record::Hold>,
 }

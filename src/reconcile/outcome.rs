@@ -11,13 +11,13 @@ use crate::model::history::{HistoryRow, Outcome};
 use crate::model::id::UnitId;
 use crate::model::problem::Problem;
 use crate::model::step::{Action, Rule, Step};
-use crate::model::time::Timestamp;
 use crate::model::unit::Version;
 use crate::observe::Source;
 use crate::plan::{backoff, diff};
 use crate::record::{HeldBy, Hold, Recording, UnitRecord};
 
 use super::daemons::{Health, Settled};
+use super::history;
 use super::message::{Doing, Look, PassOrder, Refusal, RefusalKind};
 use super::metrics::Tally;
 use super::perform::Acted;
@@ -102,7 +102,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Records the end of a step that took its time.
-    pub(super) async fn settled(&mut self, doing: Doing, settled: Settled) {
+    pub(super) async fn settled(&mut self, mut doing: Doing, settled: Settled) {
         let key = Arc::clone(&doing.step.unit.key);
         let current = self.units.get(&key).and_then(|unit| unit.busy);
         let is_current = current.is_some_and(|(generation, _)| generation == doing.step.generation);
@@ -110,8 +110,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.units.change(&key, |unit| unit.busy = None);
         }
         let runs_on = matches!(settled, Settled::Refused(_));
+        if let Settled::Started(took) = settled {
+            doing.healthy = Some(took);
+        }
         let (outcome, error) = match settled {
-            Settled::Started | Settled::Stopped => (Outcome::Succeeded, None),
+            Settled::Started(_) | Settled::Stopped => (Outcome::Succeeded, None),
             Settled::Superseded => (Outcome::Superseded, None),
             Settled::Failed(why) | Settled::Refused(why) => (Outcome::Failed, Some(why)),
         };
@@ -143,7 +146,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let now = self.core.now();
         let Some(unit) = self.units.get(key) else { return };
         let mut unit = Unit { record: unit.record.clone(), version: unit.version.clone(), busy: unit.busy };
-        if !status::set_health(&mut unit.record.conditions, health, now) {
+        if !status::fares(&mut unit.record, unit.busy.is_some(), health, now) {
             return;
         }
         let mut draft = Draft::default();
@@ -187,30 +190,42 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     fn draft_finished(&self, finished: Finished, draft: &mut Draft) {
         let Finished { mut doing, outcome, error } = finished;
-        let now = self.core.now();
         let mut unit = self.next_state(&doing.step.unit);
         begin_at(&mut doing, unit.version.as_deref());
-        draft.history.push(history_row(&doing, outcome, error.as_deref(), now));
+        let row = history::row(&doing, outcome, error.as_deref(), self.core.now());
+        if outcome == Outcome::Succeeded {
+            unit.record.phases.clone_from(&row.phases);
+        }
+        let (first, phases) = (draft.events.len(), row.phases.clone());
+        draft.history.push(row);
+        self.draft_outcome(&doing, outcome, error.as_deref(), unit, draft);
+        for event in &mut draft.events[first..] {
+            event.phases.clone_from(&phases);
+        }
+    }
+
+    fn draft_outcome(
+        &self,
+        doing: &Doing,
+        outcome: Outcome,
+        error: Option<&str>,
+        mut unit: Unit,
+        draft: &mut Draft,
+    ) {
+        let id = &doing.step.unit;
         match outcome {
             Outcome::Succeeded if doing.step.action == Action::Remove => {
                 draft.strays |= doing.dev_path.is_some();
-                draft.removed.push(doing.step.unit.clone());
-                draft.events.push(self.event(
-                    EventType::UnitRemoved,
-                    &doing.step.unit,
-                    None,
-                    "removed".into(),
-                ));
-                draft.lines.push(format!("task/{} removed", doing.step.unit.key));
+                draft.removed.push(id.clone());
+                draft.events.push(self.event(EventType::UnitRemoved, id, None, "removed".into()));
+                draft.lines.push(format!("task/{} removed", id.key));
                 return;
             }
-            Outcome::Succeeded => self.draft_live(&doing, &mut unit, draft),
+            Outcome::Succeeded => self.draft_live(doing, &mut unit, draft),
             Outcome::Superseded => {}
-            Outcome::Failed => {
-                self.draft_failed(&doing, &mut unit, error.as_deref().unwrap_or_default(), draft);
-            }
+            Outcome::Failed => self.draft_failed(doing, &mut unit, error.unwrap_or_default(), draft),
         }
-        status::settle(&mut unit.record, unit.busy.is_some(), error.as_deref(), now);
+        status::settle(&mut unit.record, unit.busy.is_some(), error, self.core.now());
         draft.units.push(unit);
     }
 
@@ -522,16 +537,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         Event { unit: Some(unit.clone()), hash, ..self.source_event(kind, message) }
     }
 
-    fn source_event(&self, kind: EventType, message: String) -> Event {
-        Event {
-            at: self.core.now(),
-            kind,
-            source: self.record.spec.name.clone(),
-            unit: None,
-            hash: None,
-            revision: self.revision.clone(),
-            message,
-        }
+    pub(super) fn source_event(&self, kind: EventType, message: String) -> Event {
+        let event = Event::new(self.core.now(), kind, self.record.spec.name.clone(), message);
+        Event { revision: self.revision.clone(), ..event }
     }
 
     /// A hold on what is desired now, for a rollback.
@@ -565,36 +573,4 @@ fn note_step(record: &mut UnitRecord, step: &Step) {
 fn failure_line(record: &UnitRecord, error: &str) -> String {
     let still = record.deployed.map(|hash| format!(" (still running {})", hash.short())).unwrap_or_default();
     format!("task/{} failed: {error}{still}", record.id.key)
-}
-
-fn history_row(doing: &Doing, outcome: Outcome, error: Option<&str>, now: Timestamp) -> HistoryRow {
-    let step = &doing.step;
-    let mut phases: Vec<(String, f64)> =
-        doing.phases.iter().map(|(name, took)| ((*name).to_owned(), took.as_secs_f64() * 1e3)).collect();
-    phases.push(("act".into(), doing.began.elapsed().as_secs_f64() * 1e3));
-    let proof = match (outcome, step.action, &doing.version) {
-        (Outcome::Succeeded, Action::Remove, _) => "gone",
-        (Outcome::Succeeded, _, Some(version)) if version.spec.is_daemon() => "process",
-        (Outcome::Succeeded, ..) => "registered",
-        _ => "",
-    };
-    HistoryRow {
-        unit: step.unit.clone(),
-        generation: step.generation,
-        cause: doing.cause.clone(),
-        revision: doing.revision.clone(),
-        dev_path: doing.dev_path.clone(),
-        rewritten: doing.rewritten,
-        from: step.from,
-        to: step.to,
-        action: step.action,
-        rule: step.rule,
-        reason: step.reason.clone(),
-        files: step.files.clone(),
-        phases,
-        outcome,
-        proof: proof.into(),
-        error: error.unwrap_or_default().to_owned(),
-        at: now,
-    }
 }

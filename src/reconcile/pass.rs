@@ -94,6 +94,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if recorded.is_err() {
             self.undecided.extend(undecided);
         }
+        self.tell_others();
         Ok(report_of(&self.record.spec.name, &decisions, &recorded?))
     }
 

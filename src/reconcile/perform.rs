@@ -91,6 +91,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             dev_path: self.dev_path(),
             phases: phases.clone(),
             began: Instant::now(),
+            healthy: None,
             hold: None,
         }
     }

@@ -492,13 +492,10 @@ impl<T: Target> Runner<T> {
 
     async fn tell(&self, run: &Run, kind: EventType, message: String) {
         let event = Event {
-            at: Timestamp(self.clock.now_ms()),
-            kind,
-            source: run.task.source.clone(),
             unit: Some(run.task.clone()),
             hash: Some(run.hash),
             revision: run.revision.clone(),
-            message,
+            ..Event::new(Timestamp(self.clock.now_ms()), kind, run.task.source.clone(), message)
         };
         if let Err(error) = self.store.put_events(std::slice::from_ref(&event)).await {
             tracing::error!("{}", chain(&error));

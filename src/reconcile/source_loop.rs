@@ -27,6 +27,7 @@ use crate::plan::catalog::Catalog;
 use crate::record::{SourceRecord, UnitRecord};
 
 use super::announced::Announced;
+use super::circles::Untold;
 use super::core::Core;
 use super::dev::{self, Behind};
 use super::doubt::Doubts;
@@ -86,6 +87,8 @@ pub struct SourceLoop<S, T> {
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
     /// The circle of each unit that is chained to itself through others.
     pub(super) circles: HashMap<Arc<str>, Vec<UnitId>>,
+    /// What other sources are to be told about chains.
+    pub(super) untold: Untold,
     pub(super) units: Units,
     /// Units that nothing declares any more although their directory is there.
     pub(super) doubts: Doubts,
@@ -177,6 +180,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             undecided: BTreeSet::new(),
             unread: BTreeSet::new(),
             circles: HashMap::new(),
+            untold: Untold::default(),
             units,
             doubts: Doubts::default(),
             strays: Vec::new(),
@@ -205,6 +209,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Runs until the service ends or the source is pruned.
     pub async fn run(mut self) {
+        self.core.links.join(self.record.spec.name.clone(), self.outbox.clone());
         if self.is_dev_over() {
             self.switch_off("its time passed while the service was down", None).await;
         } else if !self.is_suspended() {
@@ -466,6 +471,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             }
             Message::Announced(push) => self.announce(push),
             Message::Sooner => self.look_sooner(),
+            Message::Rechain(keys) => self.rechain(keys),
             Message::Health(key, health) => self.health(&key, &health).await,
             Message::Settled(doing, settled) => self.settled(*doing, settled).await,
         }

@@ -1,6 +1,7 @@
 //! Conditions: derives them from what was recorded, so that no two places can disagree.
 
 use crate::model::condition::{ConditionStatus, ConditionType, Conditions};
+use crate::model::hash::UnitHash;
 use crate::model::problem::Reason;
 use crate::model::time::Timestamp;
 use crate::record::UnitRecord;
@@ -24,6 +25,9 @@ pub(super) fn settle(record: &mut UnitRecord, busy: bool, error: Option<&str>, n
     }
     conditions.clear(ConditionType::Drifted);
 }
+
+/// The reason of a daemon that failed and is not started again.
+const ENDED: &str = "Ended";
 
 struct Verdict {
     ready: ConditionStatus,
@@ -66,13 +70,7 @@ fn verdict(record: &UnitRecord, busy: bool, error: Option<&str>) -> Verdict {
             let why = left_behind.map(|left| left.message.clone()).unwrap_or_default();
             no("WorkingCopy", format!("version {} is live: {why}", deployed.short()), true, false)
         }
-        (Some(desired), Some(deployed)) if desired == deployed => Verdict {
-            ready: ConditionStatus::True,
-            reason: "Deployed".into(),
-            message: format!("version {} is live", deployed.short()),
-            reconciling: false,
-            stalled: false,
-        },
+        (Some(desired), Some(deployed)) if desired == deployed => live(record, &deployed),
         (Some(desired), _) if record.hold.as_ref().is_some_and(|hold| hold.hash == desired) => {
             let by = record.hold.as_ref().map(|hold| hold.reason.as_str()).unwrap_or_default();
             no("Held", format!("version {} is held: {by}{still}", desired.short()), false, false)
@@ -85,14 +83,46 @@ fn verdict(record: &UnitRecord, busy: bool, error: Option<&str>) -> Verdict {
     }
 }
 
-/// Sets a unit's Healthy from how its daemon fares; gives back whether anything changed.
-pub(super) fn set_health(conditions: &mut Conditions, health: &Health, now: Timestamp) -> bool {
+/// The verdict on a unit of which the desired version is live: a daemon has to be well besides.
+fn live(record: &UnitRecord, hash: &UnitHash) -> Verdict {
+    let healthy = record.conditions.get(ConditionType::Healthy);
+    if let Some(ill) = healthy.filter(|healthy| healthy.status == ConditionStatus::False) {
+        let message = format!("version {} is live: {}", hash.short(), ill.message);
+        // What ended for good waits for a person; the rest is started again.
+        let reconciling = ill.reason != ENDED;
+        return Verdict {
+            ready: ConditionStatus::False,
+            reason: ill.reason.clone(),
+            message,
+            reconciling,
+            stalled: !reconciling,
+        };
+    }
+    Verdict {
+        ready: ConditionStatus::True,
+        reason: "Deployed".into(),
+        message: format!("version {} is live", hash.short()),
+        reconciling: false,
+        stalled: false,
+    }
+}
+
+/// Sets a unit's Healthy, and with it its Ready, from how its daemon fares; gives back whether anything changed.
+pub(super) fn fares(record: &mut UnitRecord, busy: bool, health: &Health, now: Timestamp) -> bool {
+    let changed = set_health(&mut record.conditions, health, now);
+    if changed {
+        settle(record, busy, None, now);
+    }
+    changed
+}
+
+fn set_health(conditions: &mut Conditions, health: &Health, now: Timestamp) -> bool {
     let (status, reason, message) = match health {
         Health::Running => (ConditionStatus::True, "Running", "its process runs"),
         Health::Waiting(how) => (ConditionStatus::False, "Restarting", how.as_str()),
         Health::CrashLoop(how) => (ConditionStatus::False, "CrashLoop", how.as_str()),
         Health::Ended { how, well: true } => (ConditionStatus::True, "Completed", how.as_str()),
-        Health::Ended { how, well: false } => (ConditionStatus::False, "Ended", how.as_str()),
+        Health::Ended { how, well: false } => (ConditionStatus::False, ENDED, how.as_str()),
     };
     conditions.set(now, ConditionType::Healthy, status, reason, message)
 }
@@ -100,13 +130,10 @@ pub(super) fn set_health(conditions: &mut Conditions, health: &Health, now: Time
 /// Whether a unit is as it should be, and otherwise one sentence.
 #[must_use]
 pub fn unready(conditions: &Conditions) -> Option<String> {
-    let bad = |kind, wanted| {
-        conditions.get(kind).filter(|c| c.status != wanted).map(|c| format!("{}: {}", c.reason, c.message))
-    };
     match conditions.get(ConditionType::Ready) {
         None => Some("Pending: nothing was decided yet".into()),
-        Some(_) => bad(ConditionType::Ready, ConditionStatus::True)
-            .or_else(|| bad(ConditionType::Healthy, ConditionStatus::True)),
+        Some(ready) if ready.status == ConditionStatus::True => None,
+        Some(ready) => Some(format!("{}: {}", ready.reason, ready.message)),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::act::Target;
 use crate::model::condition::{ConditionStatus, ConditionType};
-use crate::model::event::{Event, EventType};
+use crate::model::event::EventType;
 use crate::model::id::UnitId;
 use crate::observe::{self, ObserveError, Source};
 
@@ -81,15 +81,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     pub(super) async fn tell_source_failed(&mut self, why: &str) {
-        let event = Event {
-            at: self.core.now(),
-            kind: EventType::SourceFailed,
-            source: self.record.spec.name.clone(),
-            unit: None,
-            hash: None,
-            revision: self.revision.clone(),
-            message: why.to_owned(),
-        };
+        let event = self.source_event(EventType::SourceFailed, why.to_owned());
         tracing::warn!("source {}: {why}", self.record.spec.name);
         let draft = Draft { events: vec![event], ..Draft::default() };
         // Where the store fails too, `commit` says so.

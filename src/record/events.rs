@@ -33,7 +33,7 @@ impl Store {
         let mut conn = self.read(at).await?;
         let rows = query_as!(
             Row,
-            "SELECT at, type AS kind, source, unit, hash, revision, message FROM events
+            "SELECT at, type AS kind, source, unit, hash, revision, message, phases FROM events
              WHERE at >= ? ORDER BY at DESC, id DESC LIMIT ?",
             since.0,
             limit
@@ -55,9 +55,9 @@ pub(super) async fn add(tx: &mut Tx<'_>, mut events: &[Event]) -> Result<(), Sto
 
 async fn insert(conn: &mut SqliteConnection, rows: String) -> Result<(), sqlx::Error> {
     query!(
-        "INSERT INTO events (at, type, source, unit, hash, revision, message)
+        "INSERT INTO events (at, type, source, unit, hash, revision, message, phases)
          SELECT value ->> 'at', value ->> 'type', value ->> 'source', value ->> 'unit', value ->> 'hash',
-             value ->> 'revision', value ->> 'message'
+             value ->> 'revision', value ->> 'message', value -> 'phases'
          FROM jsonb_each(?)",
         rows
     )
@@ -75,6 +75,7 @@ struct Doc<'a> {
     hash: Option<String>,
     revision: Option<&'a str>,
     message: &'a str,
+    phases: Vec<(&'a str, f64)>,
 }
 
 impl<'a> From<&'a Event> for Doc<'a> {
@@ -87,6 +88,7 @@ impl<'a> From<&'a Event> for Doc<'a> {
             hash: event.hash.map(|hash| hash.to_string()),
             revision: event.revision.as_ref().map(Revision::as_str),
             message: &event.message,
+            phases: docs::phases(&event.phases),
         }
     }
 }
@@ -99,6 +101,7 @@ struct Row {
     hash: Option<String>,
     revision: Option<String>,
     message: String,
+    phases: String,
 }
 
 impl TryFrom<Row> for Event {
@@ -113,6 +116,7 @@ impl TryFrom<Row> for Event {
             hash: docs::hash("hash of an event", row.hash.as_deref())?,
             revision: row.revision.as_deref().map(Revision::new),
             message: row.message,
+            phases: docs::read_phases(&row.phases)?,
         })
     }
 }

@@ -116,7 +116,7 @@ pub struct Suspension {
 }
 
 /// What is known of a unit that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UnitRecord {
     /// Its id.
     pub id: UnitId,
@@ -154,6 +154,8 @@ pub struct UnitRecord {
     pub retry_at: Option<Timestamp>,
     /// The version that a rollback chose.
     pub pinned: Option<UnitHash>,
+    /// How long each phase of the last step took that took effect, in milliseconds.
+    pub phases: Vec<(String, f64)>,
     /// When this record was last changed.
     pub updated_at: Timestamp,
 }
@@ -187,6 +189,7 @@ impl UnitRecord {
             failures: 0,
             retry_at: None,
             pinned: None,
+            phases: Vec::new(),
             updated_at: now,
         }
     }

@@ -114,6 +114,7 @@ pub(super) fn full_unit(n: u32) -> UnitRecord {
         failures: u32::MAX,
         retry_at: Some(Timestamp(8)),
         pinned: Some(hash(n, 9)),
+        phases: vec![("fetch".into(), 0.125), ("act".into(), 12.5)],
         updated_at: Timestamp(i64::MIN),
     }
 }
@@ -206,6 +207,7 @@ pub(super) fn event(n: u32, at: i64) -> Event {
         hash: Some(hash(n, 1)),
         revision: Some(commit_id(n)),
         message: AWKWARD.into(),
+        phases: vec![(AWKWARD.into(), 3.25)],
     }
 }
 

@@ -27,7 +27,8 @@ impl Store {
             UnitRow,
             "SELECT id, name, desired, attempted, deployed, deployed_revision, generation, action, rule, reason,
                     conditions, problems, held_hash, held_by, held_reason, held_since,
-                    suspended_reason, suspended_since, failures, retry_at, pinned, updated_at, warnings
+                    suspended_reason, suspended_since, failures, retry_at, pinned, updated_at, warnings,
+                    phases
              FROM units ORDER BY id"
         )
         .fetch_all(&mut *conn)
@@ -90,14 +91,16 @@ pub(super) async fn upsert(tx: &mut Tx<'_>, mut units: &[UnitRecord]) -> Result<
         query!(
             "INSERT INTO units (id, source, name, desired, attempted, deployed, deployed_revision, generation,
                  action, rule, reason, conditions, problems, held_hash, held_by, held_reason, held_since,
-                 suspended_reason, suspended_since, failures, retry_at, pinned, updated_at, warnings)
+                 suspended_reason, suspended_since, failures, retry_at, pinned, updated_at, warnings,
+                 phases)
              SELECT value ->> 'id', value ->> 'source', value ->> 'name', value ->> 'desired',
                  value ->> 'attempted', value ->> 'deployed', value ->> 'deployed_revision',
                  value ->> 'generation', value ->> 'action', value ->> 'rule', value ->> 'reason',
                  value -> 'conditions', value -> 'problems', value ->> 'held_hash', value ->> 'held_by',
                  value ->> 'held_reason', value ->> 'held_since', value ->> 'suspended_reason',
                  value ->> 'suspended_since', value ->> 'failures', value ->> 'retry_at', value ->> 'pinned',
-                 value ->> 'updated_at', value -> 'warnings'
+                 value ->> 'updated_at', value -> 'warnings',
+                 value -> 'phases'
              FROM jsonb_each(?) WHERE true
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, desired = excluded.desired,
                  attempted = excluded.attempted, deployed = excluded.deployed,
@@ -108,7 +111,8 @@ pub(super) async fn upsert(tx: &mut Tx<'_>, mut units: &[UnitRecord]) -> Result<
                  held_reason = excluded.held_reason, held_since = excluded.held_since,
                  suspended_reason = excluded.suspended_reason, suspended_since = excluded.suspended_since,
                  failures = excluded.failures, retry_at = excluded.retry_at, pinned = excluded.pinned,
-                 updated_at = excluded.updated_at, warnings = excluded.warnings",
+                 updated_at = excluded.updated_at, warnings = excluded.warnings,
+                 phases = excluded.phases",
             rows
         )
         .execute(&mut **tx)
@@ -144,6 +148,7 @@ struct UnitDoc<'a> {
     pinned: Option<String>,
     updated_at: i64,
     warnings: Vec<docs::ProblemDoc>,
+    phases: Vec<(&'a str, f64)>,
 }
 
 impl<'a> From<&'a UnitRecord> for UnitDoc<'a> {
@@ -175,6 +180,7 @@ impl<'a> From<&'a UnitRecord> for UnitDoc<'a> {
             pinned: hash(&unit.pinned),
             updated_at: unit.updated_at.0,
             warnings: docs::problems(&unit.warnings),
+            phases: docs::phases(&unit.phases),
         }
     }
 }
@@ -203,6 +209,7 @@ struct UnitRow {
     pinned: Option<String>,
     updated_at: i64,
     warnings: String,
+    phases: String,
 }
 
 impl TryFrom<UnitRow> for UnitRecord {
@@ -233,6 +240,7 @@ impl TryFrom<UnitRow> for UnitRecord {
             pinned: docs::hash("pinned hash", row.pinned.as_deref())?,
             updated_at: Timestamp(row.updated_at),
             warnings: docs::read_problems(&row.warnings)?,
+            phases: docs::read_phases(&row.phases)?,
         })
     }
 }

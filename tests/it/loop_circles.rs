@@ -2,7 +2,9 @@
 
 use kindling::model::condition::ConditionType::Ready;
 use kindling::model::event::EventType;
+use kindling::model::id::{SourceName, UnitId};
 use kindling::model::problem::Reason;
+use kindling::model::source::{Allow, LocalOrigin, Origin, SourceSpec};
 
 use crate::world::{FakeFiles, World, manifest};
 
@@ -81,4 +83,68 @@ async fn a_task_that_follows_nobody_is_ready_with_a_warning() {
     world.until("it is found", |world| world.record("jobs/a").unwrap().warnings.is_empty()).await;
     files.remove("jobs/b/task.yaml").remove("jobs/b/task.sh");
     world.until("it is gone", |world| world.record("jobs/a").unwrap().warnings.len() == 1).await;
+}
+
+/// A second source beside the one of the world, with its own files.
+async fn other(world: &World, files: &FakeFiles) -> FakeFiles {
+    let place = "/elsewhere";
+    let copy = files.copy_at(place);
+    copy.clear();
+    let origin = Origin::Local(LocalOrigin { path: place.into(), debounce: None });
+    let spec = SourceSpec { name: SourceName::new("t").unwrap(), origin, allow: Allow::default() };
+    world.service.add_source(spec).await.unwrap();
+    copy
+}
+
+fn ready(world: &World, unit: &str) -> String {
+    let record = world.service.core().board.unit(&UnitId::parse(unit).unwrap());
+    let found = record.as_ref().and_then(|record| record.conditions.get(Ready));
+    found.map_or_else(String::new, |c| format!("{} {}", c.status.as_str(), c.reason))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_through_two_sources_stands_on_both_and_goes_when_either_breaks_it() {
+    let files = FakeFiles::default();
+    chained(&files, "a", "t/b");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "a").await;
+    assert_eq!(world.record("a").unwrap().warnings.len(), 1, "t/b is not there");
+    let elsewhere = other(&world, &files).await;
+    elsewhere.task("b", "echo 1\n");
+    world.until("b is found", |world| world.record("a").unwrap().warnings.is_empty()).await;
+    // Whoever closes it is refused, and the other one is told.
+    chained(&elsewhere, "b", "c");
+    chained(&elsewhere, "c", "s/a");
+    let all = ["s/a", "t/b", "t/c"];
+    for unit in all {
+        world.until("it is in a circle", |world| ready(world, unit) == "False ChainCycle").await;
+    }
+    assert!(world.live("a").is_some(), "its last good version stays");
+    // The same after a restart, whoever of them is looked at first.
+    let mut world = world.again().await;
+    for source in ["s", "t"] {
+        let name = SourceName::new(source).unwrap();
+        world.until("both were looked at", |world| world.service.core().board.is_looked_at(&name)).await;
+    }
+    for unit in all {
+        world.until("it is in a circle still", |world| ready(world, unit) == "False ChainCycle").await;
+    }
+    files.put("a/task.yaml", &manifest("a", "manual: true"));
+    for unit in all {
+        world.until("it is well", |world| ready(world, unit).starts_with("True")).await;
+    }
+    // Closed and opened again from the other side.
+    chained(&files, "a", "t/b");
+    for unit in all {
+        world.until("it is in a circle again", |world| ready(world, unit) == "False ChainCycle").await;
+    }
+    elsewhere.put("c/task.yaml", &manifest("c", "manual: true"));
+    for unit in all {
+        world.until("it is well again", |world| ready(world, unit).starts_with("True")).await;
+    }
+    // Whoever is chained to a source that goes is told.
+    world.service.remove_source(&SourceName::new("t").unwrap()).await.unwrap();
+    world.until("nothing starts it", |world| world.record("a").unwrap().warnings.len() == 1).await;
+    files.task("d", "echo 1\n");
+    world.event(EventType::UnitRegistered, "d").await;
 }

@@ -74,6 +74,12 @@ async fn of_several_saves_during_a_stop_only_the_newest_is_started() {
     let of = |outcome| rows.iter().filter(|(_, row)| row.unit == unit("d") && row.outcome == outcome).count();
     assert!(of(Outcome::Superseded) > 0, "{rows:#?}");
     assert_eq!(of(Outcome::Failed), 0);
+    // To end the one before is what the step did; to be up is what proves it.
+    let live = rows.iter().find(|(_, row)| row.outcome == Outcome::Succeeded).unwrap();
+    let [.., (act, took), (healthy, _)] = &live.1.phases[..] else { panic!("{live:?}") };
+    assert_eq!((act.as_str(), healthy.as_str()), ("act", "healthy"));
+    assert!(*took > 1000.0, "{:?}", live.1.phases);
+    assert_eq!(world.record("d").unwrap().phases, live.1.phases);
     assert!(world.target.started().len() < 6, "{:?}", world.target.started());
 }
 
@@ -131,12 +137,19 @@ async fn it_is_started_again_with_growing_waits_and_a_crash_loop_says_so() {
         told,
         "False CrashLoop: it ended 7 times in a row: it ended with exit code 3; it is started again after 32s"
     );
+    assert!(
+        world.condition("d", Ready).ends_with(
+            ": it ended 7 times in a row: it ended with exit code 3; it is started again after 32s"
+        )
+    );
+    assert!(world.condition("d", Ready).starts_with("False CrashLoop: version "));
     // A new version does not wait.
     files.put("d/task.sh", "mended\n");
     let asked = Instant::now();
     world.event(EventType::UnitUpdated, "d").await;
     assert!(asked.elapsed() < Duration::from_secs(1));
     world.until("it is well", |world| world.condition("d", Healthy).starts_with("True")).await;
+    assert!(world.condition("d", Ready).starts_with("True Deployed"));
 }
 
 #[tokio::test(start_paused = true)]

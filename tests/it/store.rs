@@ -30,15 +30,7 @@ fn recording(generation: u64, text: &str) -> Recording {
         unit.generation = Generation(generation);
         all.units.push(unit);
     }
-    all.events.push(Event {
-        at: Timestamp(generation as i64),
-        kind: EventType::SourceChanged,
-        source,
-        unit: None,
-        hash: None,
-        revision: None,
-        message: text.to_owned(),
-    });
+    all.events.push(Event::new(Timestamp(generation as i64), EventType::SourceChanged, source, text));
     all
 }
 

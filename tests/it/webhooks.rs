@@ -135,14 +135,17 @@ async fn a_signed_push_is_live_at_once() {
     let commit = place.publish("two");
     let body = place.push("main", &commit);
     let sent = Delivery::new("push", "d-1", &body);
+    let mut events = client.events().await;
     assert_eq!(told(&sent.send(&client).await), "202 accepted: ");
-    until_live(&client, &commit).await;
+    let event = events.until("unit.updated", "s/t").await;
+    let unit = until_live(&client, &commit).await;
     assert_eq!(client.run("t").await["output"], "two");
     let row = client.items("/api/v1/history?unit=s/t").await.remove(0);
     assert_eq!(row["trigger"], json!({"kind": "webhook", "detail": "delivery d-1"}));
     for phase in ["propagate", "fetch", "hash", "decide", "act"] {
         assert!(row["phases"][phase].as_f64().is_some_and(|ms| ms >= 0.0), "{phase}: {row}");
     }
+    assert_eq!((&event["phases"], &unit["phases"]), (&row["phases"], &row["phases"]));
     // The same again is a duplicate, under another id a repeat; neither changes anything.
     assert_eq!(told(&sent.send(&client).await), "200 duplicate: it came before");
     let again = Delivery::new("push", "d-2", &body).send(&client).await;

@@ -26,6 +26,7 @@ use kindling::reconcile::core::{Core, Live};
 use kindling::reconcile::daemons::{Daemons, Health};
 use kindling::reconcile::events::Events;
 use kindling::reconcile::handle::{Handle, Subject};
+use kindling::reconcile::links::Links;
 use kindling::reconcile::runs::{Runner, Tools};
 use kindling::reconcile::schedule::Schedules;
 use kindling::reconcile::trust::Trust;
@@ -464,6 +465,7 @@ impl World {
             schedules: Schedules::default(),
             events: events.clone(),
             board,
+            links: Links::default(),
             trust,
             clock,
             limits,

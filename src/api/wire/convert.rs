@@ -16,9 +16,14 @@ use crate::record::{Hold, SourceRecord, Suspension, UnitRecord};
 
 use super::{
     ConditionView, DeliveryView, EventView, FieldPlaceView, FieldView, FileChangeView, HistoryView, HoldView,
-    LogView, ProblemView, ReportView, RevisionsView, RunView, SourceView, StepView, SuspensionView,
+    LogView, Phases, ProblemView, ReportView, RevisionsView, RunView, SourceView, StepView, SuspensionView,
     TriggerView, UnitProblems, UnitView, Unready, WebhookView,
 };
+
+fn phases(all: &[(String, f64)]) -> Phases {
+    let rounded = |ms: &f64| Value::from((ms * 1000.0).round() / 1000.0);
+    all.iter().map(|(name, ms)| (name.clone(), rounded(ms))).collect()
+}
 
 fn text<T: ToString>(value: Option<&T>) -> Option<String> {
     value.map(ToString::to_string)
@@ -48,6 +53,7 @@ impl From<&UnitRecord> for UnitView {
             next_run_at: None,
             last_run_at: None,
             conditions: unit.conditions.iter().map(Into::into).collect(),
+            phases: phases(&unit.phases),
             updated_at: unit.updated_at.to_string(),
         }
     }
@@ -190,7 +196,6 @@ impl From<&FileChange> for FileChangeView {
 
 impl From<&(i64, HistoryRow)> for HistoryView {
     fn from((id, row): &(i64, HistoryRow)) -> Self {
-        let rounded = |ms: &f64| Value::from((ms * 1000.0).round() / 1000.0);
         Self {
             id: *id,
             unit: row.unit.to_string(),
@@ -205,7 +210,7 @@ impl From<&(i64, HistoryRow)> for HistoryView {
             rule: row.rule.as_str().into(),
             reason: row.reason.clone(),
             files: row.files.iter().map(Into::into).collect(),
-            phases: row.phases.iter().map(|(name, ms)| (name.clone(), rounded(ms))).collect(),
+            phases: phases(&row.phases),
             outcome: row.outcome.as_str().into(),
             proof: row.proof.clone(),
             error: row.error.clone(),
@@ -259,6 +264,7 @@ impl From<&Event> for EventView {
             hash: text(event.hash.as_ref()),
             revision: text(event.revision.as_ref()),
             message: event.message.clone(),
+            phases: phases(&event.phases),
         }
     }
 }

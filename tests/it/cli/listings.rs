@@ -13,7 +13,8 @@ fn unit(id: &str, conditions: &[Value]) -> Value {
     json!({"id": id, "kind": "task", "name": "n", "source": "local", "devPath": null, "devSince": null, "desiredHash": "a1b2c3d4", "attemptedHash": "a1b2c3d4",
         "deployedHash": "a1b2c3d4", "deployedRevision": null, "action": "sync", "rule": "task.updated",
         "reason": "task.sh changed", "generation": 2, "suspended": null, "held": null, "problems": [], "warnings": [],
-        "nextRunAt": null, "lastRunAt": null, "conditions": conditions, "updatedAt": "2020-01-01T00:00:00Z"})
+        "nextRunAt": null, "lastRunAt": null, "conditions": conditions, "phases": {"hash": 3.8, "act": 0.04},
+        "updatedAt": "2020-01-01T00:00:00Z"})
 }
 
 pub fn source(name: &str, ready: &str, message: &str) -> Value {
@@ -43,7 +44,7 @@ fn listings_show_holds_and_suspensions_and_escape_what_is_hostile() {
     let mut stopped = unit("local/stopped", &[condition("Ready", "True", "Deployed", "fine")]);
     stopped["suspended"] = json!({"reason": "lunch", "since": "2020-01-01T00:00:00Z"});
     let crash = [
-        condition("Ready", "True", "Deployed", "fine"),
+        condition("Ready", "False", "CrashLoop", "it fell"),
         condition("Healthy", "False", "CrashLoop", "it fell"),
     ];
     let hostile =
@@ -55,14 +56,14 @@ fn listings_show_holds_and_suspensions_and_escape_what_is_hostile() {
     NAME             KIND  READY  HASH    ACTION  AGE    MESSAGE
     local/held       task  True   a1b2c3  sync    [AGE]  [ffffff held by user: rolled back] version a1b2c3 is live
     local/stopped    task  True   a1b2c3  sync    [AGE]  [suspended: lunch] fine
-    local/crash      task  True   a1b2c3  sync    [AGE]  it fell
+    local/crash      task  False  a1b2c3  sync    [AGE]  it fell
     local/\u{1b}[2J  task  False  a1b2c3  sync    [AGE]  a\r\n\u{1b}]0;title\u{7}b\u{202e}
     "#);
     insta::assert_snapshot!(ageless(&place.run(&["get", "units", "-o", "wide", "--no-header"]).out), @r#"
-    local/held       task  True   a1b2c3  sync    [AGE]  local   -         task.updated  ffffff  -          -         -         -         [ffffff held by user: rolled back] version a1b2c3 is live
-    local/stopped    task  True   a1b2c3  sync    [AGE]  local   -         task.updated  -       [AGE]      -         -         -         [suspended: lunch] fine
-    local/crash      task  True   a1b2c3  sync    [AGE]  local   -         task.updated  -       -          -         -         -         it fell
-    local/\u{1b}[2J  task  False  a1b2c3  sync    [AGE]  local   -         task.updated  -       -          -         -         -         a\r\n\u{1b}]0;title\u{7}b\u{202e}
+    local/held       task  True   a1b2c3  sync    [AGE]  local   -         task.updated  ffffff  -          -         -         -         hash 3.8ms, act 0.0ms  [ffffff held by user: rolled back] version a1b2c3 is live
+    local/stopped    task  True   a1b2c3  sync    [AGE]  local   -         task.updated  -       [AGE]      -         -         -         hash 3.8ms, act 0.0ms  [suspended: lunch] fine
+    local/crash      task  False  a1b2c3  sync    [AGE]  local   -         task.updated  -       -          -         -         -         hash 3.8ms, act 0.0ms  it fell
+    local/\u{1b}[2J  task  False  a1b2c3  sync    [AGE]  local   -         task.updated  -       -          -         -         -         hash 3.8ms, act 0.0ms  a\r\n\u{1b}]0;title\u{7}b\u{202e}
     "#);
     insta::assert_snapshot!(place.run(&["get", "units", "-o", "name"]).out, @r#"
     local/held
@@ -111,7 +112,7 @@ fn status_shows_problems_first_and_ends_with_1() {
 fn events_are_lines_for_people_and_programs() {
     let event = |message: &str| {
         json!({"at": "2020-01-01T00:00:00.000Z", "type": "unit.updated", "source": "local", "unit": "local/a",
-            "hash": "a1b2c3d4e5", "revision": "0123456789ab", "message": message})
+            "hash": "a1b2c3d4e5", "revision": "0123456789ab", "message": message, "phases": {"act": 0.5}})
     };
     let events = vec![event("updated\u{1b}[2J"), event("again")];
     let fake = Fake::start()
