@@ -19,6 +19,7 @@ mod repo;
 #[expect(dead_code, reason = "other benchmarks ask it for more")]
 mod service;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -88,7 +89,7 @@ fn live(kind: &str, remote: impl Fn(&Repo) -> (String, Option<HttpRemote>)) {
     let service = Service::start(dir.path(), &source);
     service.wait_for_units(TASKS);
     let mut events = service.events();
-    let (mut times, mut fetches) = (Vec::new(), Vec::new());
+    let (mut times, mut fetches, mut phases) = (Vec::new(), Vec::new(), BTreeMap::new());
     for round in 0..ROUNDS {
         let task = (round * 7919) % TASKS;
         repo.write(&format!("{}/task.sh", path_of(task)), &format!("echo {task} {round}\n"));
@@ -101,13 +102,20 @@ fn live(kind: &str, remote: impl Fn(&Repo) -> (String, Option<HttpRemote>)) {
         let began = Instant::now();
         stream.get_mut().write_all(&delivery(&body, &format!("d-{round}"), &sign(&body))).unwrap();
         assert_eq!(status(&mut stream), 202);
-        events.wait_for(&format!("s/{}", path_of(task)));
+        let event = events.wait_for(&format!("s/{}", path_of(task)));
         times.push(began.elapsed());
+        for (phase, ms) in event["phases"].as_object().unwrap() {
+            let took = Duration::from_secs_f64(ms.as_f64().unwrap() / 1e3);
+            phases.entry(phase.clone()).or_insert_with(Vec::new).push(took);
+        }
         let began = Instant::now();
         repo::run(&reference, &["fetch", "--quiet", "origin", "+refs/heads/main:refs/heads/main"], b"");
         fetches.push(began.elapsed());
     }
     print(&format!("push webhook to live, {kind} remote, 10,000 files"), times);
+    for (phase, times) in phases {
+        print(&format!("  of that in the phase {phase}"), times);
+    }
     print(&format!("git fetch of the same pushes, {kind}"), fetches);
 }
 

@@ -144,13 +144,13 @@ impl Call {
 pub struct Events(BufReader<TcpStream>);
 
 impl Events {
-    /// Waits for an update of this unit.
-    pub fn wait_for(&mut self, unit: &str) {
+    /// Waits for an update of this unit; gives back its event.
+    pub fn wait_for(&mut self, unit: &str) -> serde_json::Value {
         let wanted = format!("\"unit\":\"{unit}\"");
         let mut line = String::new();
         while self.0.read_line(&mut line).unwrap() > 0 {
             if line.contains("\"unit.updated\"") && line.contains(&wanted) {
-                return;
+                return serde_json::from_str(line.trim_start_matches("data:")).unwrap();
             }
             line.clear();
         }
