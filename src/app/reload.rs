@@ -15,7 +15,7 @@ use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::id::SourceName;
 use crate::model::limits::Limits;
 use crate::model::source::Declared;
-use crate::observe::file::FileWatch;
+use crate::observe::file::{FileWatch, Stamps};
 use crate::reconcile::core::Live;
 use crate::reconcile::message::Refusal;
 use crate::support::lifecycle::Lifecycle;
@@ -42,6 +42,8 @@ pub(super) struct Reload {
     started: Started,
     /// The file's bytes that were read last.
     read: Option<Vec<u8>>,
+    /// How the files of secrets stood when they were read.
+    secrets: Stamps,
     /// What was wrong with them.
     wrong: Vec<ConfigError>,
     /// Whether something of them could not be applied.
@@ -81,7 +83,9 @@ impl Reload {
             programs: settings.programs.clone(),
         };
         let file = settings.file.clone();
-        let made = Self { file, service, shared, started, read: None, wrong: Vec::new(), owes: false };
+        let secrets = Stamps::default().of(&settings.secret_files);
+        let (read, wrong, owes) = Default::default();
+        let made = Self { file, service, shared, started, read, secrets, wrong, owes };
         made.set_webhooks(settings);
         made.show_read(settings);
         made
@@ -96,9 +100,10 @@ impl Reload {
             if let Some(why) = why.take() {
                 self.reload(why).await;
             }
-            // What is wrong may be a file that it names, which nobody watches.
+            // What is wrong may be a file that it names, which nobody watches; secrets are given anew the same way.
             let is_owed = self.owes || !self.wrong.is_empty();
-            let wait = if is_owed { AGAIN } else { Duration::from_secs(3600) };
+            let is_due = is_owed || !self.secrets.is_empty();
+            let wait = if is_due { AGAIN } else { Duration::from_secs(3600) };
             // Cancel safe: all of them are.
             tokio::select! {
                 () = closing.cancelled() => return,
@@ -107,16 +112,27 @@ impl Reload {
                     settle(&mut watch).await;
                     why = Some(Why::Changed);
                 }
-                () = tokio::time::sleep(wait) => why = is_owed.then_some(Why::Again),
+                () = tokio::time::sleep(wait) => why = (is_owed || self.is_secret_new()).then_some(Why::Again),
             }
         }
     }
 
+    fn is_secret_new(&self) -> bool {
+        let changed = self.secrets.changed();
+        if let Some(path) = changed {
+            tracing::info!("{} changed: {} is read again", path.display(), self.file.display());
+        }
+        changed.is_some()
+    }
+
     async fn reload(&mut self, why: Why) {
+        // Before they are read: what changes meanwhile is read once more.
+        let secrets = self.secrets.again();
         let Some((text, settings)) = self.settled_text(why).await else { return };
         let is_known = self.read.as_ref() == Some(&text);
         match settings {
             Err(wrong) => {
+                self.secrets = secrets;
                 let is_told = is_known && self.wrong == wrong && why != Why::Signal;
                 self.read = Some(text);
                 if !is_told {
@@ -128,6 +144,7 @@ impl Reload {
                     tracing::info!("{} was read again; nothing changed", self.file.display());
                 }
                 self.read = Some(text);
+                self.secrets = secrets.of(&settings.secret_files);
                 self.wrong.clear();
                 self.show_read(&settings);
                 self.show_restart(&settings);

@@ -51,6 +51,8 @@ pub struct Settings {
     pub webhooks: BTreeMap<SourceName, Vec<Secret>>,
     /// Programs of runtimes by the runtime's word, in place of those on `PATH`; absolute.
     pub programs: BTreeMap<String, PathBuf>,
+    /// The files that its secrets were read from; absolute.
+    pub secret_files: BTreeSet<PathBuf>,
     /// Variables that a key ending in `_env` names anywhere in the file: no unit may have them.
     pub own_variables: BTreeSet<String>,
     /// Limits for units.

@@ -1,6 +1,6 @@
 //! The sections of kindling.yaml.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -61,8 +61,8 @@ pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result
     let is_blank = is_small && std::str::from_utf8(text).is_ok_and(is_blank);
     let text = if is_blank { b"{}" } else { text };
     let dir = file.parent().unwrap_or(Path::new("/"));
-    let mut reader =
-        Reader { file, dir, env, role, errors: Vec::new(), secrets: Vec::new(), hints: BTreeMap::new() };
+    let (errors, secrets, secret_files, hints) = Default::default();
+    let mut reader = Reader { file, dir, env, role, errors, secrets, secret_files, hints };
     let node = match Node::read(text, &Budget::settings()) {
         Ok(node) => node,
         Err(error) => {
@@ -93,6 +93,8 @@ pub(super) struct Reader<'a> {
     pub(super) errors: Vec<YamlError>,
     /// The secrets of the webhook of the source that was read last.
     pub(super) secrets: Vec<Secret>,
+    /// The files that secrets were read from.
+    secret_files: BTreeSet<PathBuf>,
     /// Hints by the number of their error.
     hints: BTreeMap<usize, String>,
 }
@@ -143,6 +145,7 @@ impl Reader<'_> {
             source_lines,
             webhooks,
             programs,
+            secret_files: std::mem::take(&mut self.secret_files),
             own_variables: trust::own_variables(document.node),
             limits,
             webhook_bytes,
@@ -204,6 +207,7 @@ impl Reader<'_> {
 
     pub(super) fn token_from_file(&mut self, field: &Field<'_>) -> Option<String> {
         let path = self.path(field)?;
+        self.secret_files.insert(path.clone());
         match read_bounded(&path, MAX_TOKEN_FILE_BYTES) {
             Ok(bytes) if bytes.len() as u64 > MAX_TOKEN_FILE_BYTES => {
                 self.errors.push(field.error("names a file with more than 4096 bytes"));

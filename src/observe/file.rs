@@ -1,6 +1,7 @@
 //! Watches one file, which editors write, replace and remove as they like. Never reads it: what it says now is for the
 //! caller to find out.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,37 @@ impl FileWatch {
                 return;
             }
         }
+    }
+}
+
+/// How some files stood at a moment, for those of which it is enough to look now and then.
+#[derive(Clone, Debug, Default)]
+pub struct Stamps(BTreeMap<PathBuf, Option<Stamp>>);
+
+impl Stamps {
+    /// How the same files stand now.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self(self.0.keys().map(|path| (path.clone(), stamp(path))).collect())
+    }
+
+    /// These files: as they stood where that is known, the others as they stand now.
+    #[must_use]
+    pub fn of(self, paths: &BTreeSet<PathBuf>) -> Self {
+        let stood = |path: &PathBuf| self.0.get(path).copied().unwrap_or_else(|| stamp(path));
+        Self(paths.iter().map(|path| (path.clone(), stood(path))).collect())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first file that stands otherwise now.
+    #[must_use]
+    pub fn changed(&self) -> Option<&Path> {
+        self.0.iter().find(|(path, stood)| stamp(path) != **stood).map(|(path, _)| path.as_path())
     }
 }
 
@@ -146,5 +178,25 @@ mod tests {
         let began = Instant::now();
         changes(&mut watch, "the new one is written").await;
         assert!(began.elapsed() < POLL, "by an event again");
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_made_or_removed_stands_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        fs::write(&one, "1").unwrap();
+        let stamps = Stamps::default().of(&BTreeSet::from([one.clone(), two.clone()]));
+        assert_eq!(stamps.changed(), None);
+        fs::write(&two, "2").unwrap();
+        assert_eq!(stamps.changed(), Some(two.as_path()));
+        // What stood before is remembered, what is new is taken as it is.
+        let again = stamps.clone().of(&BTreeSet::from([two.clone(), dir.path().to_owned()]));
+        assert_eq!(again.changed(), Some(two.as_path()));
+        let now = stamps.again();
+        assert_eq!(now.changed(), None);
+        fs::write(dir.path().join("new"), "3").unwrap();
+        fs::rename(dir.path().join("new"), &one).unwrap();
+        assert_eq!(now.changed(), Some(one.as_path()));
+        assert!(Stamps::default().is_empty() && Stamps::default().changed().is_none());
     }
 }

@@ -334,3 +334,25 @@ async fn secrets_change_with_the_configuration() {
     assert!(condition(&source, "Ready").starts_with("True"), "{source}");
     assert!(source["webhook"]["lastDeliveryAt"].is_string() && source["webhook"]["missed"] == 0, "{source}");
 }
+
+#[tokio::test]
+async fn a_secret_that_is_given_anew_holds_without_a_command() {
+    let mut place = Place::new("");
+    let commit = place.publish("one");
+    let client = place.service.start().await;
+    let body = place.push("main", &commit);
+    let newest = "fedcba9876543210-newest";
+    let signed =
+        Delivery::new("push", "d-1", &body).with("X-Hub-Signature-256", &sign(newest, body.as_bytes()));
+    assert_eq!(signed.send(&client).await.status, 401);
+    // As a service manager or an editor puts it there.
+    place.service.write("next", newest);
+    std::fs::rename(place.service.root().join("next"), place.service.root().join("new")).unwrap();
+    until("the new secret holds", async || (signed.send(&client).await.status == 202).then_some(())).await;
+    let old = Delivery::new("push", "d-2", &body);
+    assert_eq!(old.send(&client).await.status, 401, "the one before is no secret any more");
+    // One that is half written takes nothing away.
+    place.service.write("new", "short");
+    until("it is told", async || place.service.log().contains("shorter than 16 bytes").then_some(())).await;
+    assert_eq!(signed.send(&client).await.status, 200);
+}
