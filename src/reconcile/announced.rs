@@ -98,6 +98,22 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         let cause = Cause::new(TriggerKind::Webhook, push.detail.clone());
         self.announced.push = Some(Waited { push, since: Instant::now(), next: None });
+        self.queue_look(cause);
+    }
+
+    /// Looks although no push came in: those that did may have been lost on their way.
+    pub(super) fn look_for_missed(&mut self, detail: &'static str) {
+        if self.is_suspended() {
+            return;
+        }
+        if self.record.dev.is_some() {
+            self.look_behind_soon();
+            return;
+        }
+        self.queue_look(Cause::new(TriggerKind::Webhook, detail));
+    }
+
+    fn queue_look(&mut self, cause: Cause) {
         // One look that has not begun serves every push before it.
         let queued = self.queue.iter_mut().find(|(order, reply)| {
             reply.is_none() && order.cause.kind == TriggerKind::Webhook && order.look == Look::Full
@@ -214,6 +230,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     fn missed(&mut self, commit: &Revision) {
         let (now, name) = (self.core.now(), &self.record.spec.name);
+        self.core.metrics().missed(name);
         tracing::warn!(
             "source {name}: no delivery of its webhook named commit {}, which a poll found {} s ago",
             commit.short(),

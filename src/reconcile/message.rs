@@ -75,6 +75,8 @@ pub enum Message {
     Announced(Announcement),
     /// Look a little sooner than the next poll; somebody may have news, or plays an old one again.
     Sooner,
+    /// Something may have been missed, which this names: look at the source.
+    Missed(&'static str),
     /// A daemon fares differently.
     Health(Arc<str>, Health),
     /// A step that took its time is over.

@@ -14,24 +14,32 @@ use crate::service::client::{Answer, Client, condition};
 use crate::service::{BOUND, Service, manifest, until};
 
 mod refusals;
+mod relay;
+mod smee;
 
 const SECRET: &str = "0123456789abcdef-new";
 const OLD_SECRET: &str = "0123456789abcdef-old";
 
-/// A service with one source whose webhook has two secrets and that is not polled in the time of a test.
+/// A service with one source whose webhook has two secrets.
 struct Place {
     repo: Repo,
     service: Service,
 }
 
 impl Place {
+    /// Its source is not polled in the time of a test.
     fn new(more: &str) -> Self {
         Self::polled("1h", more)
     }
 
     fn polled(interval: &str, more: &str) -> Self {
+        Self::followed(interval, "", more)
+    }
+
+    /// The same with more keys in its `git` section.
+    fn followed(interval: &str, git: &str, more: &str) -> Self {
         let repo = Repo::new();
-        let webhook = "webhook: {secret_file: [new, old]}";
+        let webhook = format!("webhook: {{secret_file: [new, old]}}{git}");
         let git = format!(
             "git: {{url: '{}', branch: main, poll_interval: {interval}, {webhook}}}",
             repo.bare().display()
