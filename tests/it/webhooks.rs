@@ -13,9 +13,13 @@ use crate::repo::Repo;
 use crate::service::client::{Answer, Client, condition};
 use crate::service::{BOUND, Service, manifest, until};
 
+mod examples;
+mod floods;
 mod refusals;
 mod relay;
+mod restarts;
 mod smee;
+mod visible;
 
 const SECRET: &str = "0123456789abcdef-new";
 const OLD_SECRET: &str = "0123456789abcdef-old";
@@ -190,6 +194,12 @@ async fn what_concerns_nothing_is_told_why() {
         ("push", place.push("main", &"0".repeat(40)), "200 ignored: the ref was deleted"),
         ("push", main.replace("remote.git", "other.git"), "200 ignored: it is of another repository"),
         ("push", "{}".to_owned(), "200 ignored: it names no repository"),
+        (
+            "push",
+            json!({"repository": {"clone_url": 7, "ssh_url": null}}).to_string(),
+            "200 ignored: it names no repository",
+        ),
+        ("push", main.replace("\"ref\"", "\"reff\""), "200 ignored: it names no ref"),
     ];
     for (number, (event, body, expected)) in cases.iter().enumerate() {
         let sent = Delivery::new(event, &format!("d-{number}"), body).send(&client).await;

@@ -70,7 +70,7 @@ async fn a_push_behind_a_relay_is_live_at_once() {
     until("it counts once", async || (deliveries(&client).await[0]["duplicates"] == 1).then_some(())).await;
     assert_eq!(deliveries(&client).await[0]["via"], "direct");
     // Other events are told apart as ever.
-    smee.pass(&Delivery::new("ping", "d-ping", "{\"zen\": \"x\"}")).await;
+    smee.pass(&Delivery::new("ping", "d-ping", "{\"zen\":\"x\"}")).await;
     assert_eq!(until_recorded(&client, "d-ping").await["reason"], "pong");
 }
 
