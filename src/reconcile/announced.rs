@@ -174,17 +174,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let now = Instant::now();
         let Some(waited) = &mut self.announced.push else { return };
         let age = now.saturating_duration_since(waited.since);
-        let wait = match age {
-            _ if age >= GIVEN_UP => {
-                tracing::debug!("source {}: a commit that was announced is not there", self.record.spec.name);
-                self.announced.push = None;
-                return;
-            }
-            _ if age < FIRST_WAIT => FIRST_WAIT,
-            _ if age < WAIT_LASTS => WAIT,
-            _ => LATE_WAIT,
-        };
-        waited.next = Some(now + wait);
+        waited.next = wait(age).map(|wait| now + wait);
+        if waited.next.is_none() {
+            tracing::debug!("source {}: a commit that was announced is not there", self.record.spec.name);
+            self.announced.push = None;
+        }
     }
 
     async fn leads_to(&mut self, old: &Revision, new: Option<Revision>) -> bool {
@@ -240,5 +234,45 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             health.missed += 1;
             health.broken = Some((commit.clone(), now));
         });
+    }
+}
+
+/// Time to the next look for a commit that was announced so long ago; `None` where it is given up.
+fn wait(age: Duration) -> Option<Duration> {
+    match age {
+        _ if age >= GIVEN_UP => None,
+        _ if age < FIRST_WAIT => Some(FIRST_WAIT),
+        _ if age < WAIT_LASTS => Some(WAIT),
+        _ => Some(LATE_WAIT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The age of a push at the beginning of each look for it, where a look takes `look`.
+    fn looks(look: Duration) -> Vec<Duration> {
+        let mut all = vec![Duration::ZERO];
+        let mut over = look;
+        while let Some(wait) = wait(over) {
+            all.push(over + wait);
+            over += wait + look;
+        }
+        all
+    }
+
+    #[test]
+    fn a_commit_that_shows_within_ten_seconds_is_found_soon() {
+        // What a look takes, and what is left of 300 ms for the fetch and the steps behind it.
+        for (look, left) in [(1, 99), (20, 80), (40, 60)] {
+            let (look, soon) = (Duration::from_millis(look), Duration::from_millis(300 - left));
+            let looks = looks(look);
+            for visible in (300..9_000).map(Duration::from_millis) {
+                let found = looks.iter().find(|begin| **begin >= visible).unwrap();
+                assert!(*found - visible <= soon, "{visible:?} is found at {found:?}");
+            }
+            assert!(looks.len() < 80 && looks[looks.len() - 1] < GIVEN_UP + LATE_WAIT, "{looks:?}");
+        }
     }
 }

@@ -29,6 +29,10 @@ async fn strangers_learn_and_leave_nothing() {
         Delivery { path: "/webhooks/..%2f".into(), ..good.clone() },
         Delivery::new("ping", "d-1", "{}").without("X-Hub-Signature-256"),
     ];
+    for method in ["GET", "PUT"] {
+        let answer = client.call(method, "/webhooks/s", None).await.unwrap();
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (405, Some("Invalid")), "{answer:?}");
+    }
     for stranger in &strangers {
         let answer = stranger.send(&client).await;
         assert_eq!((answer.status, answer.json()["message"].as_str()), (401, Some(STRANGER)), "{answer:?}");
