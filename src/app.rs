@@ -1,5 +1,6 @@
 //! The composition root: builds the parts from settings, runs them, stops them. Decides nothing.
 
+mod relay;
 mod reload;
 
 use std::collections::{BTreeSet, HashSet};
@@ -34,6 +35,7 @@ use crate::reconcile::core::{Core, Live};
 use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
+use crate::reconcile::ledger;
 use crate::reconcile::links::Links;
 use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
 use crate::reconcile::schedule::Schedules;
@@ -136,7 +138,8 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     parts.start_sources(&service).await?;
     service.start_schedules();
     let webhooks = Arc::new(Webhooks::default());
-    let shared = reload::Shared { limits: parts.limits.clone(), webhooks: Arc::clone(&webhooks) };
+    let relays = relay::Relays::new(service.clone(), Arc::clone(&webhooks), lifecycle.clone());
+    let shared = reload::Shared { limits: parts.limits.clone(), webhooks: Arc::clone(&webhooks), relays };
     let follow = reload::Reload::new(&parts.settings, service.clone(), shared);
     let (signals, closing) = (lifecycle.clone(), lifecycle.soft().clone());
     lifecycle.spawn_long("configuration", async move { follow.follow(&signals, &closing).await });
@@ -453,6 +456,7 @@ impl Parts {
             self.store.put_source(&record).await?;
             records.push(record);
         }
+        ledger::recall(&self.store, &service.core().board).await?;
         let configured: HashSet<_> = records.iter().map(|record| record.spec.name.clone()).collect();
         let rest = known.into_iter().filter(|record| !configured.contains(&record.spec.name));
         let (gone, added): (Vec<_>, Vec<_>) = rest.partition(|record| record.declared == Declared::File);

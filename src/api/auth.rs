@@ -29,7 +29,9 @@ impl Access {
 
     fn admits(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        // RFC 9110: the name of the scheme has no case.
+        let (scheme, token) = given.and_then(|value| value.split_once(' ')).unwrap_or_default();
+        let token = if scheme.eq_ignore_ascii_case("bearer") { token.trim_start_matches(' ') } else { "" };
         bool::from(token.as_bytes().ct_eq(self.token.reveal().as_bytes()))
     }
 
@@ -92,6 +94,23 @@ pub(super) async fn check_host<T: Target>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scheme_has_no_case_and_the_token_has() {
+        let access = Access::new(Secret::new("0123456789abcdEF".into()), IpAddr::from([127, 0, 0, 1]));
+        let admits = |value: &str| {
+            access.admits(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]))
+        };
+        for value in ["Bearer 0123456789abcdEF", "bearer 0123456789abcdEF", "BEARER  0123456789abcdEF"] {
+            assert!(admits(value), "{value}");
+        }
+        for value in
+            ["Bearer 0123456789abcdef", "Basic 0123456789abcdEF", "0123456789abcdEF", "Bearer", "", "bearer "]
+        {
+            assert!(!admits(value), "{value}");
+        }
+        assert!(!access.admits(&HeaderMap::new()));
+    }
 
     #[test]
     fn knows_its_own_names_only() {

@@ -70,11 +70,12 @@ pub(super) async fn status<T: Target>(AxumState(api): State<T>) -> Json<StatusVi
     })
 }
 
-/// A source with what is known of its webhook.
+/// A source with what is known of its webhook and its relay.
 fn source_view<T: Target>(api: &super::Api<T>, source: &SourceRecord) -> SourceView {
     let (core, name) = (api.service.core(), &source.spec.name);
     let webhook = core.webhooks.get().contains(name).then(|| (&core.board.webhook(name)).into());
-    SourceView { webhook, ..source.into() }
+    let relay = core.board.relay(name).as_ref().map(Into::into);
+    SourceView { webhook, relay, ..source.into() }
 }
 
 pub(super) async fn sources<T: Target>(

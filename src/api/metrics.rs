@@ -71,6 +71,13 @@ fn shown(board: &Board, page: &mut Page) {
         let is = u8::from(source.suspended.is_some());
         page.sample("suspended", &[("source", source.spec.name.as_str())], is);
     }
+    page.family("relay_connected", "gauge", "Whether the relay of a source is connected.");
+    for source in &sources {
+        if let Some(relay) = board.relay(&source.spec.name) {
+            let is = u8::from(relay.connected_since.is_some());
+            page.sample("relay_connected", &[("source", source.spec.name.as_str())], is);
+        }
+    }
     let name = "last_success_timestamp_seconds";
     page.family(name, "gauge", "When a source was last looked at with success.");
     for source in &sources {
@@ -119,10 +126,27 @@ fn counted(counts: &Counts, page: &mut Page) {
             page.sample("runs_total", &[("source", source.as_str()), ("status", status)], count);
         }
     }
+    webhooks(counts, page);
     page.family("queue_depth", "gauge", "Passes that wait or are under way.");
     page.sample("queue_depth", &[], counts.waiting);
     page.family("queue_oldest_seconds", "gauge", "For how long the oldest of them has waited.");
     page.sample("queue_oldest_seconds", &[], counts.oldest.as_secs_f64());
+}
+
+/// What was counted of push webhooks.
+fn webhooks(counts: &Counts, page: &mut Page) {
+    let name = "webhook_deliveries_total";
+    page.family(name, "counter", "Deliveries to the webhooks of sources, by what they were told.");
+    for (source, series) in &counts.sources {
+        for (outcome, count) in &series.deliveries {
+            page.sample(name, &[("source", source.as_str()), ("outcome", outcome)], count);
+        }
+    }
+    page.family("webhook_missed_total", "counter", "Commits that a poll found and no delivery named.");
+    page.each_source(counts, "webhook_missed_total", |series| series.missed);
+    let help = "Deliveries that were posted without a right signature, or to no webhook.";
+    page.family("webhook_refused_total", "counter", help);
+    page.sample("webhook_refused_total", &[], counts.refused);
 }
 
 /// A page of the format.

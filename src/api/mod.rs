@@ -32,7 +32,7 @@ use self::routes::{Needs, Route};
 
 pub use auth::Access;
 pub use error::{code, exit};
-pub use webhooks::Webhooks;
+pub use webhooks::{Passed, Webhooks, take_relayed};
 
 /// Largest body of a call: the input of a run, with room for its envelope.
 const MAX_BODY: usize = 17 << 20;
@@ -78,7 +78,7 @@ pub fn router<T: Target>(
     open.merge(guarded)
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_host))
         // Providers and tunnels name whatever host they like; who has the secret is no page in a browser.
-        .merge(signed.layer(DefaultBodyLimit::disable()))
+        .merge(signed.method_not_allowed_fallback(error::no_method).layer(DefaultBodyLimit::disable()))
         .with_state(api)
 }
 

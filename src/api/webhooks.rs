@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Request, State as AxumState};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
@@ -25,12 +25,14 @@ use tokio::time::Instant;
 use crate::act::Target;
 use crate::config::DEFAULT_WEBHOOK_BYTES;
 use crate::config::secret::Secret;
-use crate::model::delivery::{Announcement, Delivery, Provider, Verdict};
+use crate::model::delivery::{Announcement, Delivery, Provider, Verdict, Via};
 use crate::model::hash::ContentHash;
 use crate::model::id::SourceName;
 use crate::model::source::{GitRef, Origin, Revision};
 use crate::plan::push::{Concern, Push};
 use crate::reconcile::core::Live;
+use crate::reconcile::handle::Handle;
+use crate::reconcile::ledger::Ledger;
 use crate::reconcile::message::{Refusal, RefusalKind};
 use crate::record::Noted;
 use crate::support::text::printable;
@@ -190,11 +192,46 @@ pub(super) async fn receive<T: Target>(
     let source = SourceName::new(&name).ok();
     if !api.webhooks.is_signed(source.as_ref(), signature(&parts.headers), &body) {
         api.webhooks.refuse(from.ip());
+        api.service.core().metrics().refused();
         return Err(Failure::unsigned());
     }
     let Some(source) = source else { return Err(Failure::unsigned()) };
     let message = Message::read(&parts.headers, &body)?;
-    message.take(&api, source, &body).await
+    let (status, answer) = message.take(&api.service, &api.ledger, source, &body, Via::Direct).await?;
+    Ok((status, Json(answer)).into_response())
+}
+
+/// What became of a delivery that a relay passed on.
+#[derive(Debug)]
+pub enum Passed {
+    /// It counts as any other.
+    Taken,
+    /// No signature fits.
+    Unsigned,
+    /// The signature is right, but it is no delivery, or could not be recorded; this says why.
+    Refused(String),
+}
+
+/// Takes a delivery to `source` that a relay passed on, as any other is taken once its body was read. `bodies` are what
+/// its body may have been; the one that the signature fits is it.
+pub async fn take_relayed<T: Target>(
+    (service, webhooks, ledger): (&Handle<T>, &Webhooks, &Ledger),
+    source: &SourceName,
+    headers: &[(String, String)],
+    bodies: &[Vec<u8>],
+) -> Passed {
+    let parsed = |(name, value): &(String, String)| {
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+    };
+    let headers: HeaderMap = headers.iter().filter_map(parsed).collect();
+    let signature = signature(&headers);
+    let is_signed = |body: &&Vec<u8>| webhooks.is_signed(Some(source), signature, body);
+    let Some(body) = bodies.iter().find(is_signed) else { return Passed::Unsigned };
+    let taken = match Message::read(&headers, body) {
+        Ok(message) => message.take(service, ledger, source.clone(), body, Via::Relay).await,
+        Err(failure) => Err(failure),
+    };
+    taken.map_or_else(|failure| Passed::Refused(failure.to_string()), |_| Passed::Taken)
 }
 
 /// What a delivery says of itself.
@@ -222,11 +259,13 @@ impl Message {
 
     async fn take<T: Target>(
         self,
-        api: &super::Api<T>,
+        service: &Handle<T>,
+        ledger: &Ledger,
         source: SourceName,
         body: &[u8],
-    ) -> Result<Response, Failure> {
-        let core = api.service.core();
+        via: Via,
+    ) -> Result<(StatusCode, DeliveryAnswer), Failure> {
+        let core = service.core();
         let received_at = core.now();
         let Self { provider, id, event, push } = self;
         let concern = match (&push, core.board.source(&source)) {
@@ -242,6 +281,7 @@ impl Message {
         let delivery = Delivery {
             source: source.clone(),
             provider,
+            via,
             id,
             event,
             reference: push.as_ref().and_then(|push| push.reference.as_deref().map(bounded)),
@@ -252,11 +292,14 @@ impl Message {
             received_at,
         };
         let id = delivery.id.clone();
-        let noted = match api.ledger.note(delivery).await {
+        let noted = match ledger.note(delivery).await {
             Ok(Noted::Duplicate { number }) => {
-                api.service.look_sooner(&source);
-                let answer = DeliveryAnswer::new(Some(number), "duplicate", "it came before");
-                return Ok((StatusCode::OK, Json(answer)).into_response());
+                service.look_sooner(&source);
+                core.metrics().delivered(&source, "duplicate");
+                return Ok((
+                    StatusCode::OK,
+                    DeliveryAnswer::new(Some(number), "duplicate", "it came before"),
+                ));
             }
             Ok(Noted::New { number, is_repeat }) => Ok((number, is_repeat)),
             Err(why) => Err(why),
@@ -265,15 +308,15 @@ impl Message {
         if let Concern::Follow { commit, root } = concern {
             let deliver = push.and_then(|push| push.delivered_after(received_at));
             let detail = format!("delivery {}", printable(&id));
-            api.service.announce(&source, Announcement { commit, root, deliver, received_at, detail });
+            service.announce(&source, Announcement { commit, root, deliver, received_at, detail });
         }
         // It was announced all the same; who sent it is to know that nothing will remember it.
         let (number, is_repeat) =
             noted.map_err(|why| Failure::failed(format!("the delivery could not be recorded: {why}")))?;
+        core.metrics().delivered(&source, verdict.as_str());
         let status = if follows { StatusCode::ACCEPTED } else { StatusCode::OK };
         let reason = if is_repeat && follows { "the same body came before" } else { &reason };
-        let answer = DeliveryAnswer::new(Some(number), verdict.as_str(), reason);
-        Ok((status, Json(answer)).into_response())
+        Ok((status, DeliveryAnswer::new(Some(number), verdict.as_str(), reason)))
     }
 }
 
@@ -324,8 +367,13 @@ pub(super) async fn redeliver<T: Target>(
         || Failure::not_found(format!("there is no delivery {number}")).hint("kindling webhook list");
     let row = core.store.delivery(number).await?.ok_or_else(unknown)?;
     let delivery = &row.delivery;
-    if delivery.verdict == Verdict::Ignored {
-        let message = format!("delivery {number} concerns nothing that is followed: {}", delivery.reason);
+    let nothing = match delivery.verdict {
+        Verdict::Accepted => None,
+        Verdict::Ignored => Some("concerns nothing that is followed"),
+        Verdict::RelayAltered => Some("is not known to be what was sent"),
+    };
+    if let Some(nothing) = nothing {
+        let message = format!("delivery {number} {nothing}: {}", delivery.reason);
         return Err(Refusal::new(RefusalKind::Conflict, message).into());
     }
     known(&api, delivery.source.as_str())?;

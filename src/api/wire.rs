@@ -6,7 +6,7 @@
 mod convert;
 mod webhooks;
 
-pub use webhooks::{DeliveryAnswer, DeliveryView, SamplePush, WebhookView};
+pub use webhooks::{DeliveryAnswer, DeliveryView, RelayView, SamplePush, WebhookView};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -171,6 +171,9 @@ pub struct SourceView {
     /// How its push webhook fares; null where it has none.
     #[serde(default)]
     pub webhook: Option<WebhookView>,
+    /// How its relay fares; null where it has none.
+    #[serde(default)]
+    pub relay: Option<RelayView>,
     /// Set while nothing is done about it.
     pub suspended: Option<SuspensionView>,
     /// Its conditions.

@@ -21,6 +21,7 @@ use crate::reconcile::message::Refusal;
 use crate::support::lifecycle::Lifecycle;
 
 use super::Service;
+use super::relay::Relays;
 
 /// The file is read when it has held still for this long.
 const QUIET: Duration = Duration::from_millis(50);
@@ -54,6 +55,7 @@ pub(super) struct Reload {
 pub(super) struct Shared {
     pub limits: Live<Limits>,
     pub webhooks: Arc<Webhooks>,
+    pub relays: Relays,
 }
 
 /// What holds until the service is started again.
@@ -87,6 +89,7 @@ impl Reload {
         let (read, wrong, owes) = Default::default();
         let made = Self { file, service, shared, started, read, secrets, wrong, owes };
         made.set_webhooks(settings);
+        made.shared.relays.set(&settings.relays, settings.webhook_bytes);
         made.show_read(settings);
         made
     }
@@ -226,12 +229,15 @@ impl Reload {
         anew |= self.service.core().trust.reserve(settings.own_variables.clone());
         let gone = self.gone(&settings);
         let withdrawn = join_all(gone.iter().map(|name| self.withdraw(name))).await;
+        let (relays, webhook_bytes) = (settings.relays, settings.webhook_bytes);
         let names: HashSet<SourceName> = settings.sources.iter().map(|spec| spec.name.clone()).collect();
         let declared = join_all(settings.sources.into_iter().map(|spec| async {
             let name = spec.name.clone();
             told(&name, self.service.declare(spec, anew).await.err().as_ref())
         }))
         .await;
+        // Each looks at its source, which is there now.
+        self.shared.relays.set(&relays, webhook_bytes);
         let mut others = Vec::new();
         if anew {
             let all = self.service.core().board.sources().into_iter().map(|record| record.spec.name.clone());

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::act::interpreter::Interpreters;
 use crate::act::probe;
 use crate::api::exit;
-use crate::api::wire::StatusView;
+use crate::api::wire::{SourceView, StatusView};
 use crate::app::DATABASE_FILE;
 use crate::config::remote::{Reach, reach};
 use crate::config::{self, Role, Settings};
@@ -358,6 +358,7 @@ async fn service(context: &Context, findings: &mut Findings) {
                 0 => findings.ok(check, message),
                 some => findings.warn(check, format!("{message}: {some} not ready"), "kindling status"),
             }
+            relays(&status.sources, findings);
         }
         Ok(status) => {
             let message = format!("kindling {} at {} is another version", status.version, client.address());
@@ -369,6 +370,22 @@ async fn service(context: &Context, findings: &mut Findings) {
             listen(context, findings);
         }
         Err(error) => findings.error(Verdict::Fail, check, &error),
+    }
+}
+
+/// Whether the running service is connected to the relays of its sources.
+fn relays(sources: &[SourceView], findings: &mut Findings) {
+    for source in sources {
+        let Some(relay) = &source.relay else { continue };
+        let check = format!("source {}", source.name);
+        match (&relay.connected_since, &relay.error) {
+            (Some(_), _) => findings.ok(&check, format!("its relay {} is connected", relay.place)),
+            (None, Some(why)) => {
+                let message = format!("its relay {} is away: it {why}", relay.place);
+                findings.warn(&check, message, "it is tried again by itself; polls go on meanwhile");
+            }
+            (None, None) => {}
+        }
     }
 }
 

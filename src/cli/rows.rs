@@ -1,11 +1,17 @@
 //! Units, sources, runs and history as rows of tables.
 
+use std::time::Duration;
+
 use crate::api::wire::{
-    ConditionView, DeliveryView, HistoryView, Phases, RunView, SourceView, SuspensionView, UnitView,
+    ConditionView, DeliveryView, HistoryView, Phases, RelayView, RunView, SourceView, SuspensionView,
+    UnitView,
 };
 use crate::model::time::{Timestamp, human};
 
 use super::output::{Row, age, short, short_revision};
+
+/// A relay that is away for so long is told of.
+const RELAY_PATIENCE: Duration = Duration::from_mins(1);
 
 impl Row for UnitView {
     fn headers(wide: bool) -> Vec<&'static str> {
@@ -65,7 +71,7 @@ impl Row for SourceView {
     fn headers(wide: bool) -> Vec<&'static str> {
         let mut headers = vec!["NAME", "TYPE", "READY", "REVISION", "AGE"];
         if wide {
-            headers.extend(["SEEN", "FETCHED", "DECLARED", "SUSPENDED", "LOCATION"]);
+            headers.extend(["SEEN", "FETCHED", "DECLARED", "SUSPENDED", "RELAY", "LOCATION"]);
         }
         headers.push("MESSAGE");
         headers
@@ -87,11 +93,13 @@ impl Row for SourceView {
                 self.last_fetch_at.as_deref().map(|at| age(at, now)).unwrap_or_default(),
                 self.declared.clone(),
                 self.suspended.as_ref().map(|suspended| age(&suspended.since, now)).unwrap_or_default(),
+                self.relay.as_ref().map(|relay| relay_state(relay, now)).unwrap_or_default(),
                 self.location.clone(),
             ]);
         }
         let stops =
             dev(self).into_iter().chain(suspension(self.suspended.as_ref())).chain(broken_webhook(self));
+        let stops = stops.chain(self.relay.as_ref().and_then(|relay| broken_relay(relay, now)));
         let stops: Vec<String> = stops.collect();
         cells.push(with_stops((!stops.is_empty()).then(|| stops.join("; ")), readiness(&self.conditions)));
         cells
@@ -142,7 +150,7 @@ impl Row for DeliveryView {
     fn headers(wide: bool) -> Vec<&'static str> {
         let mut headers = vec!["NUMBER", "SOURCE", "EVENT", "REF", "REVISION", "OUTCOME", "AGE"];
         if wide {
-            headers.extend(["PROVIDER", "ID", "REPEAT", "DUPLICATES"]);
+            headers.extend(["PROVIDER", "VIA", "ID", "REPEAT", "DUPLICATES"]);
         }
         headers.push("MESSAGE");
         headers
@@ -162,6 +170,7 @@ impl Row for DeliveryView {
             let repeat = if self.repeat { "yes" } else { "" };
             cells.extend([
                 self.provider.clone(),
+                self.via.clone(),
                 self.id.clone(),
                 repeat.to_owned(),
                 self.duplicates.to_string(),
@@ -270,6 +279,26 @@ fn broken_webhook(source: &SourceView) -> Option<String> {
         short_revision(Some(revision)),
         webhook.missed
     ))
+}
+
+/// How a relay stands, for a column.
+fn relay_state(relay: &RelayView, now: Timestamp) -> String {
+    let state = match (&relay.connected_since, &relay.lost_since) {
+        (Some(since), _) => format!("connected {}", age(since, now)),
+        (None, Some(since)) => format!("away {}", age(since, now)),
+        (None, None) => "connecting".into(),
+    };
+    format!("{} {state}", relay.place)
+}
+
+/// What is wrong with the relay of a source, if it is for longer than a connection may take to come back.
+#[must_use]
+pub fn broken_relay(relay: &RelayView, now: Timestamp) -> Option<String> {
+    let since = Timestamp::parse(relay.lost_since.as_deref()?)?;
+    let away = now.since(since);
+    let why = relay.error.as_deref().unwrap_or_default();
+    (away >= RELAY_PATIENCE)
+        .then(|| format!("its relay {} has been away for {}: it {why}", relay.place, human(away)))
 }
 
 /// Dev mode in words.

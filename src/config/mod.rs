@@ -14,12 +14,14 @@ use crate::model::problem::Position;
 use crate::model::source::SourceSpec;
 
 use self::locate::Env;
+use self::relay::RelayUrl;
 use self::secret::Secret;
 use self::yaml::Budget;
 
 pub mod duration;
 pub mod locate;
 pub mod node;
+pub mod relay;
 pub mod remote;
 pub mod repository;
 pub mod secret;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub source_lines: BTreeMap<SourceName, u32>,
     /// The secrets of push webhooks, of the sources that have one.
     pub webhooks: BTreeMap<SourceName, Vec<Secret>>,
+    /// The relays of the sources that have one; each of them has a webhook.
+    pub relays: BTreeMap<SourceName, RelayUrl>,
     /// Programs of runtimes by the runtime's word, in place of those on `PATH`; absolute.
     pub programs: BTreeMap<String, PathBuf>,
     /// The files that its secrets were read from; absolute.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::duration::{DURATION, duration};
 use super::node::{Field, Fields, Value};
+use super::relay::RelayUrl;
 use super::remote::{Reach, check_branch, check_commit, check_range, check_tag, check_url, reach};
 use super::secret::Secret;
 use super::sections::Reader;
@@ -22,9 +23,21 @@ const MOST_SECRETS: usize = 2;
 /// Longest name of a variable, in bytes.
 const MAX_VARIABLE_BYTES: usize = 255;
 
-pub(super) const GIT: [&str; 10] =
-    ["url", "branch", "tag", "semver", "commit", "path", "poll_interval", "webhook", "auth", "rewrite"];
+pub(super) const GIT: [&str; 11] = [
+    "url",
+    "branch",
+    "tag",
+    "semver",
+    "commit",
+    "path",
+    "poll_interval",
+    "webhook",
+    "relay",
+    "auth",
+    "rewrite",
+];
 pub(super) const WEBHOOK: [&str; 2] = ["secret_env", "secret_file"];
+pub(super) const RELAY: [&str; 1] = ["url"];
 pub(super) const AUTH: [&str; 3] = ["token_env", "token_file", "ssh_key_file"];
 
 /// What is followed: the key, its rule, and what is made of it. At most one of them is given.
@@ -59,6 +72,8 @@ impl Reader<'_> {
             field.parsed("`follow` or `guard`", read, &mut self.errors)
         });
         self.secrets = fields.get("webhook").map(|field| self.webhook(&field)).unwrap_or_default();
+        self.relay =
+            fields.get("relay").and_then(|field| self.relay(&field, fields.get("webhook").is_some()));
         Some(GitOrigin {
             url: url?,
             reference: reference?,
@@ -128,6 +143,27 @@ impl Reader<'_> {
         };
         self.hinted(field.error(refusal), "`openssl rand -hex 32` makes one");
         None
+    }
+
+    /// The relay that passes deliveries on; what it says counts only with the signature of the webhook.
+    fn relay(&mut self, field: &Field<'_>, has_webhook: bool) -> Option<RelayUrl> {
+        let fields = field.fields(&RELAY, &mut self.errors)?;
+        let place = fields.required("url", &mut self.errors)?;
+        let url = RelayUrl::parse(place.text(&mut self.errors)?);
+        if let Err(refusal) = url {
+            self.errors.push(place.error(refusal));
+        }
+        if !has_webhook {
+            let error = fields.error(
+                field.key_at,
+                "a relay needs a `webhook`: only its secret tells who sent what it passes on",
+            );
+            self.hinted(
+                error,
+                "add `webhook: {secret_env: NAME}` beside it, and give the provider the same secret",
+            );
+        }
+        url.ok()
     }
 
     fn auth(&mut self, field: &Field<'_>, url: Option<&str>) -> Option<GitAuth> {

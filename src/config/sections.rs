@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::duration::{DURATION, SIZE, duration, size};
 use super::locate::Env;
 use super::node::{Field, Fields, Node};
+use super::relay::RelayUrl;
 use super::secret::Secret;
 use super::trust;
 use super::yaml::{Budget, YamlError, is_blank};
@@ -61,8 +62,8 @@ pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result
     let is_blank = is_small && std::str::from_utf8(text).is_ok_and(is_blank);
     let text = if is_blank { b"{}" } else { text };
     let dir = file.parent().unwrap_or(Path::new("/"));
-    let (errors, secrets, secret_files, hints) = Default::default();
-    let mut reader = Reader { file, dir, env, role, errors, secrets, secret_files, hints };
+    let (errors, secrets, relay, secret_files, hints) = Default::default();
+    let mut reader = Reader { file, dir, env, role, errors, secrets, relay, secret_files, hints };
     let node = match Node::read(text, &Budget::settings()) {
         Ok(node) => node,
         Err(error) => {
@@ -83,6 +84,7 @@ struct Sources {
     /// The line of each one's name.
     lines: BTreeMap<SourceName, u32>,
     webhooks: BTreeMap<SourceName, Vec<Secret>>,
+    relays: BTreeMap<SourceName, RelayUrl>,
 }
 
 pub(super) struct Reader<'a> {
@@ -93,6 +95,8 @@ pub(super) struct Reader<'a> {
     pub(super) errors: Vec<YamlError>,
     /// The secrets of the webhook of the source that was read last.
     pub(super) secrets: Vec<Secret>,
+    /// Its relay.
+    pub(super) relay: Option<RelayUrl>,
     /// The files that secrets were read from.
     secret_files: BTreeSet<PathBuf>,
     /// Hints by the number of their error.
@@ -129,7 +133,7 @@ impl Reader<'_> {
             None => Some(self.dir.join(DEFAULT_DATA_DIR)),
         };
         let sources = top.get("sources").map(|field| self.sources(&field, data_dir.as_deref()));
-        let Sources { specs: sources, lines: source_lines, webhooks } = sources.unwrap_or_default();
+        let Sources { specs: sources, lines: source_lines, webhooks, relays } = sources.unwrap_or_default();
         let programs = top.get("runtimes").map(|field| self.programs(&field)).unwrap_or_default();
         let limits = top.get("limits").and_then(|field| field.fields(&LIMITS, &mut self.errors));
         let webhook_bytes =
@@ -144,6 +148,7 @@ impl Reader<'_> {
             sources,
             source_lines,
             webhooks,
+            relays,
             programs,
             secret_files: std::mem::take(&mut self.secret_files),
             own_variables: trust::own_variables(document.node),
@@ -255,9 +260,10 @@ impl Reader<'_> {
                 .required("name", &mut self.errors)
                 .and_then(|field| self.source_name(&field, &mut sources.lines));
             let origin = self.origin(&fields, data_dir);
-            let secrets = std::mem::take(&mut self.secrets);
+            let (secrets, relay) = (std::mem::take(&mut self.secrets), self.relay.take());
             if let (Some(name), false) = (&name, secrets.is_empty()) {
                 sources.webhooks.insert(name.clone(), secrets);
+                sources.relays.extend(relay.map(|relay| (name.clone(), relay)));
             }
             let allow =
                 fields.get("allow").map(|field| trust::allow(&field, &mut self.errors)).unwrap_or_default();

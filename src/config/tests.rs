@@ -82,7 +82,7 @@ fn the_references_settings_are_the_defaults() {
 
 #[test]
 fn the_reference_names_every_key() {
-    use super::repository::{AUTH, GIT, WEBHOOK};
+    use super::repository::{AUTH, GIT, RELAY, WEBHOOK};
     use super::sections::{LIMITS, LOCAL, RUNTIMES, SERVER, SOURCE, TOP};
     use super::trust::ALLOW;
     let keys: Vec<&str> = REFERENCE
@@ -90,8 +90,8 @@ fn the_reference_names_every_key() {
         .filter_map(|line| line.trim_start_matches(['#', ' ', '-']).split_once(':'))
         .map(|(key, _)| key)
         .collect();
-    for key in
-        [&TOP[..], &SERVER, &SOURCE, &GIT, &WEBHOOK, &AUTH, &LOCAL, &ALLOW, &RUNTIMES, &LIMITS].concat()
+    for key in [&TOP[..], &SERVER, &SOURCE, &GIT, &WEBHOOK, &RELAY, &AUTH, &LOCAL, &ALLOW, &RUNTIMES, &LIMITS]
+        .concat()
     {
         assert!(keys.contains(&key), "{key}");
     }
@@ -115,6 +115,26 @@ fn secrets_of_webhooks() {
     assert!(unset.ends_with("(set it before kindling is started, or use `secret_file`)"), "{unset}");
     assert!(read("limits: {webhook_body: 26MiB}\n").is_err());
     assert_eq!(read("limits: {webhook_body: 25MiB}\n").unwrap().webhook_bytes, 25 << 20);
+}
+
+#[test]
+fn relays_need_a_secret() {
+    let source = |more: &str| format!("sources:\n- name: a\n  git: {{url: /srv/a, {more}}}\n");
+    let relay = "relay: {url: 'https://smee.io/AbCdEf0123456789'}";
+    let settings = read(&source(&format!("webhook: {{secret_env: OLD}}, {relay}"))).unwrap();
+    let team = SourceName::new("a").unwrap();
+    assert_eq!(settings.relays[&team].reveal(), "https://smee.io/AbCdEf0123456789");
+    assert!(!format!("{settings:?}").contains("AbCdEf"));
+    assert_eq!(
+        error(&source(relay)),
+        "3:22: `sources[0].git.relay`: a relay needs a `webhook`: only its secret tells who sent what it passes on \
+         (add `webhook: {secret_env: NAME}` beside it, and give the provider the same secret)"
+    );
+    // A webhook that is wrong itself is told of once.
+    assert_eq!(read(&source(&format!("webhook: {{}}, {relay}"))).unwrap_err().len(), 1);
+    for relay in ["relay: {}", "relay: {url: 'http://smee.io/AbCd'}", "relay: https://smee.io/AbCd"] {
+        assert_eq!(read(&source(&format!("webhook: {{secret_env: OLD}}, {relay}"))).unwrap_err().len(), 1);
+    }
 }
 
 #[test]
@@ -268,7 +288,7 @@ fn a_repository_is_checked_before_it_is_asked() {
         (
             "url: /x, tags: v1",
             "1:36: `sources[0].git`: unknown field `tags`; did you mean `tag`? known: url, branch, tag, semver, \
-             commit, path, poll_interval, webhook, auth, rewrite",
+             commit, path, poll_interval, webhook, relay, auth, rewrite",
         ),
     ];
     for (text, expected) in cases {

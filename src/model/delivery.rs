@@ -1,4 +1,4 @@
-//! Deliveries of push webhooks: what a provider announced, and what became of it.
+//! Deliveries of push webhooks: what a provider announced, which way it came, and what became of it.
 
 use std::time::Duration;
 
@@ -8,13 +8,15 @@ use super::path::RelPath;
 use super::source::Revision;
 use super::time::Timestamp;
 
-/// A delivery whose signature was right, as the ledger keeps it.
+/// A delivery whose signature was right, or one that a relay altered, as the ledger keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// The source that it was sent to.
     pub source: SourceName,
     /// Who sent it.
     pub provider: Provider,
+    /// Which way it came.
+    pub via: Via,
     /// The provider's id of it; a second one of the same id is a duplicate.
     pub id: String,
     /// What happened there: `push`, `ping` or another event.
@@ -42,7 +44,7 @@ pub struct LedgerRow {
     pub delivery: Delivery,
     /// Whether the same body had come before under another id.
     pub is_repeat: bool,
-    /// How often the same id came again.
+    /// How often the same id came again; of altered ones, how many more there were.
     pub duplicates: u64,
 }
 
@@ -72,6 +74,32 @@ impl Provider {
     }
 }
 
+/// Which way a delivery came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Via {
+    /// It was posted to the service.
+    Direct,
+    /// A relay passed it on.
+    Relay,
+}
+
+impl Via {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relay => "relay",
+        }
+    }
+
+    /// Reads [`Via::as_str`].
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Direct, Self::Relay].into_iter().find(|one| one.as_str() == word)
+    }
+}
+
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -79,6 +107,8 @@ pub enum Verdict {
     Accepted,
     /// It concerns nothing that the source follows.
     Ignored,
+    /// It came by a relay and its signature does not fit what the relay made of it.
+    RelayAltered,
 }
 
 impl Verdict {
@@ -88,13 +118,14 @@ impl Verdict {
         match self {
             Self::Accepted => "accepted",
             Self::Ignored => "ignored",
+            Self::RelayAltered => "relay-altered",
         }
     }
 
     /// Reads [`Verdict::as_str`].
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Accepted, Self::Ignored].into_iter().find(|one| one.as_str() == word)
+        [Self::Accepted, Self::Ignored, Self::RelayAltered].into_iter().find(|one| one.as_str() == word)
     }
 }
 
@@ -116,10 +147,23 @@ pub struct Announcement {
 /// How the webhook of a source fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebhookHealth {
-    /// When the last push came in that concerned the source, since the service started.
+    /// When the last push came in that concerned the source.
     pub last_delivery_at: Option<Timestamp>,
     /// Commits that a poll found and no delivery named, since the service started.
     pub missed: u64,
     /// The newest of them, and when it was found; `None` once a delivery came in again.
     pub broken: Option<(Revision, Timestamp)>,
+}
+
+/// How the relay of a source fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RelayHealth {
+    /// The relay, without the part of its URL that opens the channel.
+    pub place: String,
+    /// Since when it is connected; `None` while it is not.
+    pub connected_since: Option<Timestamp>,
+    /// Since when it is not; `None` while it is, and before the first attempt is over.
+    pub lost_since: Option<Timestamp>,
+    /// Why the last connection failed or ended; empty before one did.
+    pub error: String,
 }

@@ -3,6 +3,7 @@
 pub mod file;
 pub mod git;
 pub mod local;
+pub mod relay;
 
 use std::future::Future;
 use std::io;

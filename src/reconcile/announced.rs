@@ -98,6 +98,22 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         let cause = Cause::new(TriggerKind::Webhook, push.detail.clone());
         self.announced.push = Some(Waited { push, since: Instant::now(), next: None });
+        self.queue_look(cause);
+    }
+
+    /// Looks although no push came in: those that did may have been lost on their way.
+    pub(super) fn look_for_missed(&mut self, detail: &'static str) {
+        if self.is_suspended() {
+            return;
+        }
+        if self.record.dev.is_some() {
+            self.look_behind_soon();
+            return;
+        }
+        self.queue_look(Cause::new(TriggerKind::Webhook, detail));
+    }
+
+    fn queue_look(&mut self, cause: Cause) {
         // One look that has not begun serves every push before it.
         let queued = self.queue.iter_mut().find(|(order, reply)| {
             reply.is_none() && order.cause.kind == TriggerKind::Webhook && order.look == Look::Full
@@ -158,17 +174,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let now = Instant::now();
         let Some(waited) = &mut self.announced.push else { return };
         let age = now.saturating_duration_since(waited.since);
-        let wait = match age {
-            _ if age >= GIVEN_UP => {
-                tracing::debug!("source {}: a commit that was announced is not there", self.record.spec.name);
-                self.announced.push = None;
-                return;
-            }
-            _ if age < FIRST_WAIT => FIRST_WAIT,
-            _ if age < WAIT_LASTS => WAIT,
-            _ => LATE_WAIT,
-        };
-        waited.next = Some(now + wait);
+        waited.next = wait(age).map(|wait| now + wait);
+        if waited.next.is_none() {
+            tracing::debug!("source {}: a commit that was announced is not there", self.record.spec.name);
+            self.announced.push = None;
+        }
     }
 
     async fn leads_to(&mut self, old: &Revision, new: Option<Revision>) -> bool {
@@ -214,6 +224,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     fn missed(&mut self, commit: &Revision) {
         let (now, name) = (self.core.now(), &self.record.spec.name);
+        self.core.metrics().missed(name);
         tracing::warn!(
             "source {name}: no delivery of its webhook named commit {}, which a poll found {} s ago",
             commit.short(),
@@ -223,5 +234,45 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             health.missed += 1;
             health.broken = Some((commit.clone(), now));
         });
+    }
+}
+
+/// Time to the next look for a commit that was announced so long ago; `None` where it is given up.
+fn wait(age: Duration) -> Option<Duration> {
+    match age {
+        _ if age >= GIVEN_UP => None,
+        _ if age < FIRST_WAIT => Some(FIRST_WAIT),
+        _ if age < WAIT_LASTS => Some(WAIT),
+        _ => Some(LATE_WAIT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The age of a push at the beginning of each look for it, where a look takes `look`.
+    fn looks(look: Duration) -> Vec<Duration> {
+        let mut all = vec![Duration::ZERO];
+        let mut over = look;
+        while let Some(wait) = wait(over) {
+            all.push(over + wait);
+            over += wait + look;
+        }
+        all
+    }
+
+    #[test]
+    fn a_commit_that_shows_within_ten_seconds_is_found_soon() {
+        // What a look takes, and what is left of 300 ms for the fetch and the steps behind it.
+        for (look, left) in [(1, 99), (20, 80), (40, 60)] {
+            let (look, soon) = (Duration::from_millis(look), Duration::from_millis(300 - left));
+            let looks = looks(look);
+            for visible in (300..9_000).map(Duration::from_millis) {
+                let found = looks.iter().find(|begin| **begin >= visible).unwrap();
+                assert!(*found - visible <= soon, "{visible:?} is found at {found:?}");
+            }
+            assert!(looks.len() < 80 && looks[looks.len() - 1] < GIVEN_UP + LATE_WAIT, "{looks:?}");
+        }
     }
 }

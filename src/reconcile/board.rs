@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::model::condition::Conditions;
-use crate::model::delivery::WebhookHealth;
+use crate::model::delivery::{RelayHealth, WebhookHealth};
 use crate::model::id::{SourceName, UnitId};
 use crate::model::path::RelPath;
 use crate::record::{SourceRecord, UnitRecord};
@@ -26,6 +26,7 @@ struct Inner {
     /// The repositories that the sets of a source lead to.
     repositories: RwLock<BTreeMap<SourceName, Arc<Vec<RelPath>>>>,
     webhooks: RwLock<BTreeMap<SourceName, WebhookHealth>>,
+    relays: RwLock<BTreeMap<SourceName, RelayHealth>>,
     /// What is so of the service itself.
     service: RwLock<Conditions>,
 }
@@ -131,6 +132,21 @@ impl Board {
         change(all.entry(name.clone()).or_default());
     }
 
+    /// How the relay of a source fares; `None` where it has none.
+    #[must_use]
+    pub fn relay(&self, name: &SourceName) -> Option<RelayHealth> {
+        self.0.relays.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Notes how the relay of a source fares, or that it has none.
+    pub fn set_relay(&self, name: &SourceName, health: Option<RelayHealth>) {
+        let mut all = self.0.relays.write().unwrap_or_else(PoisonError::into_inner);
+        match health {
+            Some(health) => drop(all.insert(name.clone(), health)),
+            None => drop(all.remove(name)),
+        }
+    }
+
     pub(super) fn mark_looked(&self, name: &SourceName) {
         if !self.is_looked_at(name) {
             self.0.looked.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
@@ -179,6 +195,7 @@ impl Board {
         self.0.sources.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.repositories.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.webhooks.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.relays.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.read.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

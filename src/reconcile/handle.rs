@@ -456,6 +456,11 @@ impl<T: Target> Handle<T> {
         self.tell(source, Message::Sooner);
     }
 
+    /// Pushes may have been missed; `detail` says why, in the history.
+    pub fn look_for_missed(&self, source: &SourceName, detail: &'static str) {
+        self.tell(source, Message::Missed(detail));
+    }
+
     fn tell(&self, source: &SourceName, message: Message) {
         if let Some(outbox) = self.0.loops.read().unwrap_or_else(PoisonError::into_inner).get(source) {
             // A loop that ends has no use for it; the next start looks at everything.

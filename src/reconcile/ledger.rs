@@ -3,8 +3,9 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::model::delivery::Delivery;
-use crate::record::{Noted, Store};
+use crate::record::{Noted, Store, StoreError};
 
+use super::board::Board;
 use super::runs::chain;
 
 /// Deliveries that one transaction takes at most.
@@ -37,6 +38,17 @@ impl Ledger {
         self.0.send((delivery, reply)).await.map_err(|_| closing())?;
         answer.await.map_err(|_| closing())?
     }
+}
+
+/// Shows when the last deliveries came in, as far as they are recorded.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn recall(store: &Store, board: &Board) -> Result<(), StoreError> {
+    for (source, at) in store.last_deliveries().await? {
+        board.change_webhook(&source, |health| health.last_delivery_at = Some(at));
+    }
+    Ok(())
 }
 
 async fn write(store: Store, mut entries: mpsc::Receiver<Entry>) {

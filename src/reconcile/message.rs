@@ -78,6 +78,8 @@ pub enum Message {
     Sooner,
     /// What these units are chained to, in other sources, differs.
     Rechain(BTreeSet<Arc<str>>),
+    /// Something may have been missed, which this names: look at the source.
+    Missed(&'static str),
     /// A daemon fares differently.
     Health(Arc<str>, Health),
     /// A step that took its time is over.

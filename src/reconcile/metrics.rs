@@ -62,6 +62,10 @@ pub struct Series {
     pub drift_corrected: u64,
     /// Runs by how they ended.
     pub runs: BTreeMap<&'static str, u64>,
+    /// Deliveries of its webhook, by what they were told.
+    pub deliveries: BTreeMap<&'static str, u64>,
+    /// Commits that no delivery named.
+    pub missed: u64,
     /// Passes that wait or are under way, and since when there is one.
     waiting: Option<(usize, Instant)>,
 }
@@ -75,6 +79,8 @@ pub struct Counts {
     pub looks: BTreeMap<&'static str, Histogram>,
     /// Time of the phases of steps that took effect.
     pub phases: BTreeMap<String, Histogram>,
+    /// Deliveries without a right signature.
+    pub refused: u64,
     /// Passes that wait or are under way.
     pub waiting: usize,
     /// For how long the oldest of them has waited.
@@ -178,6 +184,21 @@ impl Metrics {
     /// A run is over.
     pub(super) fn ran(&self, run: &Run) {
         *self.lock().of(&run.task.source).runs.entry(run.status.as_str()).or_default() += 1;
+    }
+
+    /// A delivery was told this: a verdict, or that it is a duplicate.
+    pub fn delivered(&self, source: &SourceName, outcome: &'static str) {
+        *self.lock().of(source).deliveries.entry(outcome).or_default() += 1;
+    }
+
+    /// A delivery had no right signature.
+    pub fn refused(&self) {
+        self.lock().refused += 1;
+    }
+
+    /// No delivery named a commit.
+    pub(super) fn missed(&self, source: &SourceName) {
+        self.lock().of(source).missed += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {

@@ -37,5 +37,5 @@ mod trouble;
 mod units;
 
 pub use pass::{MOST_ROUNDS, file_read};
-pub use source_loop::SourceLoop;
+pub use source_loop::{SourceLoop, chance};
 pub use status::unready;

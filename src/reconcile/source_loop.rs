@@ -472,6 +472,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             Message::Announced(push) => self.announce(push),
             Message::Sooner => self.look_sooner(),
             Message::Rechain(keys) => self.rechain(keys),
+            Message::Missed(detail) => self.look_for_missed(detail),
             Message::Health(key, health) => self.health(&key, &health).await,
             Message::Settled(doing, settled) => self.settled(*doing, settled).await,
         }
@@ -536,8 +537,9 @@ pub(super) fn retry_after(failures: u32, interval: Duration) -> Duration {
     backoff::delay(failures, chance()).min(interval)
 }
 
-/// A number in `0.0..1.0`.
-pub(super) fn chance() -> f64 {
+/// A random number in `0.0..1.0`.
+#[must_use]
+pub fn chance() -> f64 {
     let [a, b, c, d, ..] = random();
     f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
 }

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
-use sqlx::{SqliteConnection, query_as};
+use sqlx::{SqliteConnection, query, query_as};
 
-use crate::model::delivery::{Delivery, LedgerRow, Provider, Verdict};
+use crate::model::delivery::{Delivery, LedgerRow, Provider, Verdict, Via};
 use crate::model::id::SourceName;
 use crate::model::source::Revision;
 use crate::model::time::Timestamp;
@@ -88,7 +88,7 @@ impl Store {
         let source = source.map(SourceName::as_str);
         let rows = query_as!(
             Row,
-            "SELECT number, source, provider, id, event, reference, revision, body, verdict, reason, repeat,
+            "SELECT number, source, provider, via, id, event, reference, revision, body, verdict, reason, repeat,
                     duplicates, received_at
              FROM deliveries WHERE source = coalesce(?, source) ORDER BY number DESC LIMIT ?",
             source,
@@ -109,7 +109,7 @@ impl Store {
         let mut conn = self.read(at).await?;
         let row = query_as!(
             Row,
-            "SELECT number, source, provider, id, event, reference, revision, body, verdict, reason, repeat,
+            "SELECT number, source, provider, via, id, event, reference, revision, body, verdict, reason, repeat,
                     duplicates, received_at
              FROM deliveries WHERE number = ?",
             number
@@ -119,19 +119,60 @@ impl Store {
         .map_err(|e| at.sql(e))?;
         row.map(|row| row.try_into().map_err(|e: BoxError| at.corrupt(e))).transpose()
     }
+
+    /// Counts more deliveries that the row of this id speaks for.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn count_deliveries(&self, source: &SourceName, id: &str, more: u64) -> Result<(), StoreError> {
+        let at = self.at("count deliveries");
+        let (source, more) = (source.as_str(), docs::integer(more));
+        let mut conn = self.write(at).await?;
+        query!(
+            "UPDATE deliveries SET duplicates = duplicates + ? WHERE source = ? AND id = ?",
+            more,
+            source,
+            id
+        )
+        .execute(&mut *conn)
+        .await
+        .map_err(|e| at.sql(e))?;
+        Ok(())
+    }
+
+    /// When the last push came in that concerned each source.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn last_deliveries(&self) -> Result<Vec<(SourceName, Timestamp)>, StoreError> {
+        let at = self.at("read the last deliveries");
+        let mut conn = self.read(at).await?;
+        let rows = query!(
+            r#"SELECT source AS "source!", max(received_at) AS "received_at!: i64" FROM deliveries
+               WHERE verdict = 'accepted' GROUP BY source"#
+        )
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(|e| at.sql(e))?;
+        let read = |source: &str, at: i64| Ok((SourceName::new(source)?, Timestamp(at)));
+        rows.iter()
+            .map(|row| read(&row.source, row.received_at).map_err(|e: BoxError| at.corrupt(e)))
+            .collect()
+    }
 }
 
 async fn insert(conn: &mut SqliteConnection, rows: String) -> Result<Vec<NotedRow>, sqlx::Error> {
     query_as!(
         NotedRow,
-        "INSERT INTO deliveries (source, provider, id, event, reference, revision, body, verdict, reason, repeat,
-                                 received_at)
-         SELECT value ->> 'source', value ->> 'provider', value ->> 'id', value ->> 'event',
+        "INSERT INTO deliveries (source, provider, via, id, event, reference, revision, body, verdict, reason,
+                                 repeat, received_at)
+         SELECT value ->> 'source', value ->> 'provider', value ->> 'via', value ->> 'id', value ->> 'event',
              value ->> 'reference', value ->> 'revision', value ->> 'body', value ->> 'verdict',
              value ->> 'reason',
              value ->> 'repeat' OR EXISTS (
                  SELECT 1 FROM deliveries AS known
-                 WHERE known.source = value ->> 'source' AND known.body = value ->> 'body'),
+                 WHERE known.source = value ->> 'source' AND known.body = value ->> 'body'
+                     AND known.verdict <> 'relay-altered'),
              value ->> 'received_at'
          FROM jsonb_each(?) WHERE true
          ON CONFLICT (source, provider, id) DO UPDATE SET duplicates = duplicates + 1
@@ -146,6 +187,7 @@ async fn insert(conn: &mut SqliteConnection, rows: String) -> Result<Vec<NotedRo
 struct Doc<'a> {
     source: &'a str,
     provider: &'a str,
+    via: &'a str,
     id: &'a str,
     event: &'a str,
     reference: Option<&'a str>,
@@ -162,6 +204,7 @@ impl<'a> Doc<'a> {
         Self {
             source: delivery.source.as_str(),
             provider: delivery.provider.as_str(),
+            via: delivery.via.as_str(),
             id: &delivery.id,
             event: &delivery.event,
             reference: delivery.reference.as_deref(),
@@ -199,6 +242,7 @@ struct Row {
     number: i64,
     source: String,
     provider: String,
+    via: String,
     id: String,
     event: String,
     reference: Option<String>,
@@ -218,6 +262,7 @@ impl TryFrom<Row> for LedgerRow {
         let delivery = Delivery {
             source: SourceName::new(&row.source)?,
             provider: docs::known("provider of a delivery", &row.provider, Provider::parse)?,
+            via: docs::known("way of a delivery", &row.via, Via::parse)?,
             id: row.id,
             event: row.event,
             reference: row.reference,
@@ -248,6 +293,7 @@ mod tests {
         Delivery {
             source: SourceName::new("s").unwrap(),
             provider: Provider::GitHub,
+            via: Via::Direct,
             id: id.into(),
             event: "push".into(),
             reference: Some("refs/heads/main".into()),
@@ -290,6 +336,40 @@ mod tests {
         assert_eq!(store.delivery(first.number).await.unwrap().as_ref(), Some(first));
         assert_eq!(store.delivery(999).await.unwrap(), None);
         assert_eq!(store.put_deliveries(&[]).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_was_altered_is_counted_and_makes_nothing_a_repeat() {
+        let store = Store::in_memory().await.unwrap();
+        let source = SourceName::new("s").unwrap();
+        let altered = Delivery {
+            via: Via::Relay,
+            verdict: Verdict::RelayAltered,
+            reason: "its signature does not fit".into(),
+            ..delivery("altered-1", 1, 5)
+        };
+        store.put_deliveries(std::slice::from_ref(&altered)).await.unwrap();
+        store.count_deliveries(&source, "altered-1", 41).await.unwrap();
+        let noted = store.put_deliveries(&[delivery("a", 1, 4)]).await.unwrap();
+        assert_eq!(noted, [Noted::New { number: 2, is_repeat: false }]);
+        let row = store.delivery(1).await.unwrap().unwrap();
+        assert_eq!((row.delivery, row.duplicates), (altered, 41));
+        assert_eq!(store.last_deliveries().await.unwrap(), [(source, Timestamp(4))]);
+    }
+
+    #[tokio::test]
+    async fn what_was_altered_does_not_push_out_what_was_not() {
+        let store = Store::in_memory().await.unwrap();
+        let mut all = vec![delivery("a", 1, 1), delivery("b", 2, 2)];
+        let altered = |n: i64| Delivery {
+            verdict: Verdict::RelayAltered,
+            ..delivery(&format!("altered-{n}"), 3, 3 + n)
+        };
+        all.extend((0..20).map(altered));
+        store.put_deliveries(&all).await.unwrap();
+        let keep = Retention { deliveries_max: 2, altered_max: 3, ..Retention::default() };
+        store.prune(&keep, Timestamp(0)).await.unwrap();
+        assert_eq!(ids(&store).await, ["altered-19", "altered-18", "altered-17", "b", "a"]);
     }
 
     #[tokio::test]

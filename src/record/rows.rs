@@ -354,6 +354,8 @@ pub struct Retention {
     pub deliveries_days: u32,
     /// Newest deliveries that are kept.
     pub deliveries_max: u32,
+    /// Newest rows on what relays altered that are kept.
+    pub altered_max: u32,
     /// Versions that are kept of each unit beside those in use (DESIGN 10).
     pub versions_per_unit: u32,
     /// Days that anything is kept of a unit that is gone (DESIGN 2).
@@ -369,6 +371,7 @@ impl Default for Retention {
             runs_per_task: 1_000,
             deliveries_days: 30,
             deliveries_max: 10_000,
+            altered_max: 1_000,
             events_days: 7,
             events_max: 100_000,
             versions_per_unit: 10,

@@ -62,13 +62,24 @@ impl Dice {
         &all[usize::try_from(self.below(all.len() as u64)).unwrap()]
     }
 
-    async fn pause(&mut self, longest: u64) {
+    /// Waits for less than so many milliseconds.
+    pub async fn pause(&mut self, longest: u64) {
         tokio::time::sleep(Duration::from_millis(self.below(longest))).await;
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
+/// What a variable of the test's environment says.
+pub fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// The seed that the environment names, else a random one.
+pub fn seed() -> u64 {
+    number("KINDLING_KILL_SEED").unwrap_or_else(|| {
+        let mut bytes = [0; 4];
+        getrandom::fill(&mut bytes).unwrap();
+        u64::from(u32::from_be_bytes(bytes))
+    })
 }
 
 /// The service under test with its sources.
@@ -179,11 +190,7 @@ impl Stream {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_it_comes_back_to_what_its_sources_say() {
-    let seed = number("KINDLING_KILL_SEED").unwrap_or_else(|| {
-        let mut bytes = [0; 4];
-        getrandom::fill(&mut bytes).unwrap();
-        u64::from(u32::from_be_bytes(bytes))
-    });
+    let seed = seed();
     let kills = number("KINDLING_KILLS").map_or(KILLS, |kills| u32::try_from(kills).unwrap());
     println!("KINDLING_KILL_SEED={seed}");
     let (began, mut killed, mut back) = (Instant::now(), 0, Vec::new());

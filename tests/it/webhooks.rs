@@ -13,25 +13,37 @@ use crate::repo::Repo;
 use crate::service::client::{Answer, Client, condition};
 use crate::service::{BOUND, Service, manifest, until};
 
+mod examples;
+mod floods;
 mod refusals;
+mod relay;
+mod restarts;
+mod smee;
+mod visible;
 
 const SECRET: &str = "0123456789abcdef-new";
 const OLD_SECRET: &str = "0123456789abcdef-old";
 
-/// A service with one source whose webhook has two secrets and that is not polled in the time of a test.
+/// A service with one source whose webhook has two secrets.
 struct Place {
     repo: Repo,
     service: Service,
 }
 
 impl Place {
+    /// Its source is not polled in the time of a test.
     fn new(more: &str) -> Self {
         Self::polled("1h", more)
     }
 
     fn polled(interval: &str, more: &str) -> Self {
+        Self::followed(interval, "", more)
+    }
+
+    /// The same with more keys in its `git` section.
+    fn followed(interval: &str, git: &str, more: &str) -> Self {
         let repo = Repo::new();
-        let webhook = "webhook: {secret_file: [new, old]}";
+        let webhook = format!("webhook: {{secret_file: [new, old]}}{git}");
         let git = format!(
             "git: {{url: '{}', branch: main, poll_interval: {interval}, {webhook}}}",
             repo.bare().display()
@@ -185,6 +197,12 @@ async fn what_concerns_nothing_is_told_why() {
         ("push", place.push("main", &"0".repeat(40)), "200 ignored: the ref was deleted"),
         ("push", main.replace("remote.git", "other.git"), "200 ignored: it is of another repository"),
         ("push", "{}".to_owned(), "200 ignored: it names no repository"),
+        (
+            "push",
+            json!({"repository": {"clone_url": 7, "ssh_url": null}}).to_string(),
+            "200 ignored: it names no repository",
+        ),
+        ("push", main.replace("\"ref\"", "\"reff\""), "200 ignored: it names no ref"),
     ];
     for (number, (event, body, expected)) in cases.iter().enumerate() {
         let sent = Delivery::new(event, &format!("d-{number}"), body).send(&client).await;

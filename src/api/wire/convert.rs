@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::model::condition::Condition;
-use crate::model::delivery::{LedgerRow, WebhookHealth};
+use crate::model::delivery::{LedgerRow, RelayHealth, WebhookHealth};
 use crate::model::event::Event;
 use crate::model::history::HistoryRow;
 use crate::model::problem::Problem;
@@ -16,8 +16,8 @@ use crate::record::{Hold, SourceRecord, Suspension, UnitRecord};
 
 use super::{
     ConditionView, DeliveryView, EventView, FieldPlaceView, FieldView, FileChangeView, HistoryView, HoldView,
-    LogView, Phases, ProblemView, ReportView, RevisionsView, RunView, SourceView, StepView, SuspensionView,
-    TriggerView, UnitProblems, UnitView, Unready, WebhookView,
+    LogView, Phases, ProblemView, RelayView, ReportView, RevisionsView, RunView, SourceView, StepView,
+    SuspensionView, TriggerView, UnitProblems, UnitView, Unready, WebhookView,
 };
 
 fn phases(all: &[(String, f64)]) -> Phases {
@@ -70,6 +70,17 @@ impl From<&WebhookHealth> for WebhookView {
     }
 }
 
+impl From<&RelayHealth> for RelayView {
+    fn from(health: &RelayHealth) -> Self {
+        Self {
+            place: health.place.clone(),
+            connected_since: text(health.connected_since.as_ref()),
+            lost_since: text(health.lost_since.as_ref()),
+            error: Some(health.error.clone()).filter(|error| !error.is_empty()),
+        }
+    }
+}
+
 impl From<&LedgerRow> for DeliveryView {
     fn from(row: &LedgerRow) -> Self {
         let delivery = &row.delivery;
@@ -77,6 +88,7 @@ impl From<&LedgerRow> for DeliveryView {
             number: row.number,
             source: delivery.source.to_string(),
             provider: delivery.provider.as_str().into(),
+            via: delivery.via.as_str().into(),
             id: delivery.id.clone(),
             event: delivery.event.clone(),
             reference: delivery.reference.clone(),
@@ -182,6 +194,7 @@ impl From<&SourceRecord> for SourceView {
             last_fetch_at: text(source.last_fetch_at.as_ref()),
             passes: source.passes,
             webhook: None,
+            relay: None,
             suspended: source.suspended.as_ref().map(Into::into),
             conditions: source.conditions.iter().map(Into::into).collect(),
         }

@@ -5,18 +5,32 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a push webhook fares, since the service started.
+/// How a push webhook fares.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookView {
     /// When the last push came in that concerned the source.
     pub last_delivery_at: Option<String>,
-    /// How many commits a poll found that no delivery named.
+    /// How many commits a poll found that no delivery named, since the service started.
     pub missed: u64,
     /// The newest of them; null once a delivery came in again.
     pub missed_revision: Option<String>,
     /// When that was noticed.
     pub missed_at: Option<String>,
+}
+
+/// How the relay of a source fares.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayView {
+    /// Its host, and the beginning of its channel; the rest opens the channel.
+    pub place: String,
+    /// Since when it is connected; null while it is not.
+    pub connected_since: Option<String>,
+    /// Since when it is not; null while it is, and before the first attempt is over.
+    pub lost_since: Option<String>,
+    /// Why the last connection failed or ended; null before one did.
+    pub error: Option<String>,
 }
 
 /// The answer to a delivery.
@@ -46,6 +60,9 @@ pub struct DeliveryView {
     pub source: String,
     /// `github` or `gitea`.
     pub provider: String,
+    /// `direct`, or `relay` where a relay passed it on.
+    #[serde(default)]
+    pub via: String,
     /// The provider's id of it.
     pub id: String,
     /// The event.
@@ -55,13 +72,13 @@ pub struct DeliveryView {
     pub reference: Option<String>,
     /// The commit that it named.
     pub revision: Option<String>,
-    /// `accepted` or `ignored`.
+    /// `accepted`, `ignored` or `relay-altered`.
     pub outcome: String,
-    /// Why it was ignored.
+    /// Why it was ignored, or what was altered.
     pub reason: String,
     /// Whether the same body had come before under another id.
     pub repeat: bool,
-    /// How often the same id came again.
+    /// How often the same id came again; of altered ones, how many more there were.
     pub duplicates: u64,
     /// When it came in.
     pub received_at: String,

@@ -200,7 +200,7 @@ fn tame(text: &str) -> String {
 }
 
 /// An error and its causes on one line.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(in crate::observe) fn chain(error: &dyn Error) -> String {
     let mut parts = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {

@@ -36,7 +36,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use self::barred::Barred;
-use self::error::{AUTHENTICATION_FAILED, Trouble, chain};
+use self::error::{AUTHENTICATION_FAILED, Trouble};
 use self::look::{Finding, Look, Request};
 use self::probe::Probe;
 use self::reference::Followed;
@@ -48,6 +48,7 @@ use crate::model::path::RelPath;
 use crate::model::source::{GitAuth, GitOrigin, Revision};
 use crate::model::tree::{Changes, Tree};
 
+pub(super) use self::error::chain;
 pub use self::shared::Stores;
 pub use self::slots::{SLOTS_PER_HOST, install_tls};
 
