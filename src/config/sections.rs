@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::duration::{DURATION, SIZE, duration, size};
 use super::locate::Env;
 use super::node::{Field, Fields, Node};
-use super::secret::Secret;
+use super::repository::check_variable;
+use super::secret::{self, Secret};
 use super::trust;
 use super::yaml::{Budget, YamlError, is_blank};
 use super::{ConfigError, Role, Settings, read_bounded};
@@ -193,17 +194,23 @@ impl Reader<'_> {
 
     pub(super) fn token_from_env(&mut self, field: &Field<'_>, twin: &str) -> Option<String> {
         let name = field.text(&mut self.errors)?;
+        if let Err(refusal) = check_variable(name) {
+            let hint = format!("put the secret into a variable and write its name here, or use `{twin}`");
+            self.hinted(field.error(refusal), &hint);
+            return None;
+        }
         let value = (self.env)(name).filter(|value| !value.is_empty());
         if value.is_none() && self.role == Role::Service {
+            let message = "names a variable that is not set; it takes the name of one, not the secret itself";
             let hint = format!("set it before kindling is started, or use `{twin}`");
-            self.hinted(field.error("names a variable that is not set"), &hint);
+            self.hinted(field.error(message), &hint);
         }
         // Bytes that are not UTF-8 become a character that no token may have.
         value.map(|value| value.to_string_lossy().into_owned())
     }
 
     pub(super) fn token_from_file(&mut self, field: &Field<'_>) -> Option<String> {
-        let path = self.path(field)?;
+        let path = self.secret_path(field)?;
         match read_bounded(&path, MAX_TOKEN_FILE_BYTES) {
             Ok(bytes) if bytes.len() as u64 > MAX_TOKEN_FILE_BYTES => {
                 self.errors.push(field.error("names a file with more than 4096 bytes"));
@@ -212,10 +219,23 @@ impl Reader<'_> {
             Ok(bytes) => Some(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned()),
             Err(_) if self.role == Role::Client => None,
             Err(error) => {
-                self.errors.push(field.error(&format!("names a file that cannot be read: {error}")));
+                let error = field.error(&format!("names a file that cannot be read: {error}"));
+                match secret::credential(&path) {
+                    Some(name) => self.hinted(error, &secret::credential_hint(name)),
+                    None => self.errors.push(error),
+                }
                 None
             }
         }
+    }
+
+    /// The path of a file with a secret. A credential of systemd is looked for where this process has its own: under
+    /// another unit's name than the service's they lie in another directory.
+    pub(super) fn secret_path(&mut self, field: &Field<'_>) -> Option<PathBuf> {
+        let path = self.path(field)?;
+        let own = (self.env)("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        let there = own.zip(secret::credential(&path)).map(|(dir, name)| dir.join(name));
+        Some(there.unwrap_or(path))
     }
 
     /// A path of this machine: `~` is the user's home, everything else is relative to the file.

@@ -162,7 +162,7 @@ fn a_token_comes_from_a_variable_or_a_file() {
         ),
         (
             "EMPTY",
-            "1:21: `server.token_env` names a variable that is not set (set it before kindling is started, or use \
+            "1:21: `server.token_env` names a variable that is not set; it takes the name of one, not the secret itself (set it before kindling is started, or use \
              `token_file`)"
                 .into(),
         ),
@@ -304,7 +304,7 @@ fn what_is_followed_and_who_asks_is_checked() {
         ),
         (
             "url: 'https://h/x', auth: {token_env: A=B}",
-            "1:65: `sources[0].git.auth.token_env` must be the name of a variable: letters, digits and `_`",
+            "1:65: `sources[0].git.auth.token_env` takes the name of a variable (letters, digits and `_`), not the secret itself",
         ),
         (
             "url: 'http://h/x', auth: {token_env: A}",
