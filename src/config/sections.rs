@@ -14,7 +14,7 @@ use super::yaml::{Budget, YamlError, is_blank};
 use super::{ConfigError, Role, Settings, read_bounded};
 use crate::model::id::{self, SourceName};
 use crate::model::kv::KvLimits;
-use crate::model::limits::Limits;
+use crate::model::limits::{Limits, MAX_RUN_INPUT_BYTES, RunLimits};
 use crate::model::path::RelPath;
 use crate::model::source::{LocalOrigin, Origin, SourceSpec};
 
@@ -36,12 +36,12 @@ const MAX_WEBHOOK_BYTES: u64 = 25 << 20;
 /// Longest file that holds a token, in bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
-pub(super) const TOP: [&str; 5] = ["server", "data_dir", "sources", "runtimes", "limits"];
+pub(super) const TOP: [&str; 6] = ["server", "data_dir", "sources", "runtimes", "limits", "retention"];
 pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "insecure_http"];
 pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
-pub(super) const LIMITS: [&str; 12] = [
+pub(super) const LIMITS: [&str; 16] = [
     "file",
     "unit",
     "files",
@@ -53,6 +53,10 @@ pub(super) const LIMITS: [&str; 12] = [
     "kv",
     "kv_keys",
     "runs",
+    "queued_runs",
+    "task_queued_runs",
+    "run_input",
+    "queued_input",
     "webhook_body",
 ];
 
@@ -134,6 +138,7 @@ impl Reader<'_> {
         let webhook_bytes =
             limits.as_ref().map_or(DEFAULT_WEBHOOK_BYTES, |fields| self.webhook_bytes(fields));
         let limits = limits.map_or_else(Limits::default, |fields| self.limits(&fields));
+        let retention = top.get("retention").map(|field| self.retention(&field)).unwrap_or_default();
         Some(Settings {
             file: self.file.to_owned(),
             listen,
@@ -146,6 +151,7 @@ impl Reader<'_> {
             programs,
             own_variables: trust::own_variables(document.node),
             limits,
+            retention,
             webhook_bytes,
         })
     }
@@ -397,9 +403,27 @@ impl Reader<'_> {
                 task_bytes: limit("kv", SIZE, size, default.kv.task_bytes),
                 keys: limit("kv_keys", "a whole number", count, default.kv.keys),
             },
-            runs: to_usize(limit("runs", "a whole number", count, default.runs as u64)),
+            runs: RunLimits {
+                at_once: to_usize(limit("runs", "a whole number", count, default.runs.at_once as u64)),
+                queued: to_usize(limit("queued_runs", "a whole number", count, default.runs.queued as u64)),
+                queued_of_task: to_usize(limit(
+                    "task_queued_runs",
+                    "a whole number",
+                    count,
+                    default.runs.queued_of_task as u64,
+                )),
+                input_bytes: limit("run_input", INPUT, run_input, default.runs.input_bytes),
+                queued_bytes: limit("queued_input", SIZE, size, default.runs.queued_bytes),
+            },
         }
     }
+}
+
+/// How sizes of inputs are described in messages.
+const INPUT: &str = "a size such as `512KiB`, at most 16 MiB";
+
+fn run_input(text: &str) -> Option<u64> {
+    size(text).filter(|bytes| *bytes <= MAX_RUN_INPUT_BYTES)
 }
 
 fn to_usize(value: u64) -> usize {
