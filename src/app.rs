@@ -40,10 +40,12 @@ use crate::reconcile::links::Links;
 use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
 use crate::reconcile::schedule::Schedules;
 use crate::reconcile::trust::Trust;
-use crate::record::{Blobs, Retention, SourceRecord, Store, StoreError};
+use crate::record::{Blobs, SourceRecord, Store, StoreError};
 use crate::support::clock::Clock;
 use crate::support::lifecycle::{Lifecycle, Stop};
 use crate::support::manager::{self, Manager};
+
+use self::reload::LiveRetention;
 
 /// The file that names the address of the service that holds a data directory.
 pub const ADDRESS_FILE: &str = "address";
@@ -138,8 +140,12 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     parts.start_sources(&service).await?;
     service.start_schedules();
     let webhooks = Arc::new(Webhooks::default());
-    let relays = relay::Relays::new(service.clone(), Arc::clone(&webhooks), lifecycle.clone());
-    let shared = reload::Shared { limits: parts.limits.clone(), webhooks: Arc::clone(&webhooks), relays };
+    let shared = reload::Shared {
+        limits: parts.limits.clone(),
+        retention: parts.retention.clone(),
+        webhooks: Arc::clone(&webhooks),
+        relays: relay::Relays::new(service.clone(), Arc::clone(&webhooks), lifecycle.clone()),
+    };
     let follow = reload::Reload::new(&parts.settings, service.clone(), shared);
     let (signals, closing) = (lifecycle.clone(), lifecycle.soft().clone());
     lifecycle.spawn_long("configuration", async move { follow.follow(&signals, &closing).await });
@@ -323,6 +329,7 @@ struct Parts {
     mark: String,
     /// Shared by the service and the observers, as they may change.
     limits: Live<Limits>,
+    retention: LiveRetention,
     stores: Stores,
 }
 
@@ -332,6 +339,7 @@ struct Sweeper {
     blobs: Blobs,
     folders: Folders,
     clock: Clock,
+    retention: LiveRetention,
     stores: Stores,
 }
 
@@ -341,12 +349,14 @@ impl Parts {
         let folders = Folders::new(settings.data_dir.join("versions"), Arc::new(BlobFiles(blobs.clone())));
         let limits = Live::from(settings.limits.clone());
         let stores = Stores::new(&settings.data_dir);
-        Self { settings, store, blobs, folders, clock: Clock::default(), mark, limits, stores }
+        let retention = LiveRetention::new(settings.retention);
+        Self { settings, store, blobs, folders, clock: Clock::default(), mark, limits, retention, stores }
     }
 
     fn sweeper(&self) -> Sweeper {
         let (store, clock, stores) = (self.store.clone(), self.clock.clone(), self.stores.clone());
-        Sweeper { store, blobs: self.blobs.clone(), folders: self.folders.clone(), clock, stores }
+        let (folders, retention) = (self.folders.clone(), self.retention.clone());
+        Sweeper { store, blobs: self.blobs.clone(), folders, clock, retention, stores }
     }
 
     /// Ends what a killed service left running, and says so in its runs, before anything starts.
@@ -520,6 +530,7 @@ async fn sweep(sweeper: Sweeper, board: Board, closing: CancellationToken) {
                 owes_repositories = true;
                 sweeper.run().await
             }
+            () = sweeper.retention.changed.notified() => sweeper.run().await,
             // A source's sets lead to repositories that nobody knows of before they were read.
             _ = looks.tick(), if owes_repositories => match board.is_all_read() && !is_any_dev(&board) {
                 false => Ok(()),
@@ -542,7 +553,7 @@ impl Sweeper {
     }
 
     async fn run(&self) -> Result<(), StoreError> {
-        let pruned = self.store.prune(&Retention::default(), Timestamp(self.clock.now_ms())).await?;
+        let pruned = self.store.prune(&self.retention.kept.get(), Timestamp(self.clock.now_ms())).await?;
         tracing::debug!("forgot {} rows of history and {} runs", pruned.history, pruned.runs);
         let contents = self.store.referenced_contents().await?;
         let kept = self.store.kept_versions().await?;

@@ -35,9 +35,11 @@ pub(crate) struct Said {
 
 /// What a shim is told: the parameters and the input, each behind its length.
 pub(crate) fn request(params: &BTreeMap<String, ParamValue>, input: &str) -> Vec<u8> {
-    let params: serde_json::Map<String, Value> =
-        params.iter().map(|(name, value)| (name.clone(), param(value))).collect();
-    let params = Value::Object(params).to_string();
+    let params: Vec<String> = params
+        .iter()
+        .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), param(value)))
+        .collect();
+    let params = format!("{{{}}}", params.join(","));
     // The input was checked before; it travels as it is written, whatever its numbers.
     let parts = [params.as_str(), input];
     let mut all = Vec::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
@@ -48,16 +50,16 @@ pub(crate) fn request(params: &BTreeMap<String, ParamValue>, input: &str) -> Vec
     all
 }
 
-fn param(value: &ParamValue) -> Value {
+/// The value as JSON text.
+fn param(value: &ParamValue) -> String {
     match value {
-        ParamValue::Boolean(value) => Value::Bool(*value),
-        ParamValue::String(text) => Value::from(text.as_str()),
+        ParamValue::Boolean(value) => value.to_string(),
+        ParamValue::String(text) => Value::from(text.as_str()).to_string(),
         // As it was written, which in YAML can be what JSON has no form for.
+        ParamValue::Number(text) if json::check(text).is_ok() => text.clone(),
         ParamValue::Number(text) => {
-            let number = text.parse::<Number>().ok();
-            number
-                .or_else(|| Number::from_f64(text.parse().ok()?))
-                .map_or_else(|| Value::from(text.as_str()), Value::Number)
+            let number = text.parse().ok().and_then(Number::from_f64);
+            number.map_or_else(|| Value::from(text.as_str()), Value::Number).to_string()
         }
     }
 }
@@ -194,7 +196,7 @@ fn checked(what: &str, payload: Vec<u8>) -> Result<String, String> {
     let text = String::from_utf8(payload).map_err(|_| format!("the {what} is not UTF-8"))?;
     match json::check(&text) {
         Ok(()) => Ok(text),
-        Err(error) => Err(format!("the {what} is not JSON: {error}")),
+        Err(why) => Err(format!("the {what} {why}")),
     }
 }
 
@@ -304,6 +306,7 @@ mod tests {
     #[tokio::test]
     async fn the_request_keeps_every_number_as_it_is_written() {
         let params = BTreeMap::from([
+            ("big".to_owned(), ParamValue::Number("12345678901234567890123".into())),
             ("n".to_owned(), ParamValue::Number("1.50".into())),
             ("odd".to_owned(), ParamValue::Number("+.5".into())),
             ("q".to_owned(), ParamValue::String("a\"b".into())),
@@ -318,9 +321,10 @@ mod tests {
             let (keeper, _calls) = mpsc::channel(1);
             converse(theirs.into(), frame, fate, &lines, &keeper, gone).await
         });
-        for expected in
-            [r#"{"n":1.5,"odd":0.5,"q":"a\"b","yes":true}"#, "[123456789012345678901234567890,\n 1]"]
-        {
+        for expected in [
+            r#"{"big":12345678901234567890123,"n":1.50,"odd":0.5,"q":"a\"b","yes":true}"#,
+            "[123456789012345678901234567890,\n 1]",
+        ] {
             let mut text = vec![0; ours.read_u32().await.unwrap() as usize];
             ours.read_exact(&mut text).await.unwrap();
             assert_eq!(String::from_utf8(text).unwrap(), expected);

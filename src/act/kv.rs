@@ -67,8 +67,7 @@ fn read(payload: &[u8]) -> Result<KvRequest, String> {
             let key = key()?;
             let value = String::from_utf8(payload[5 + length..].to_vec())
                 .map_err(|_| refused("was given a value that is not UTF-8"))?;
-            json::check(&value)
-                .map_err(|error| refused(&format!("was given a value that is not JSON: {error}")))?;
+            json::check(&value).map_err(|why| refused(&format!("was given a value that {why}")))?;
             Ok(KvRequest::Set(key, value))
         }
         b'd' => Ok(KvRequest::Delete(key()?)),

@@ -37,6 +37,7 @@ mod streams;
 pub mod survivors;
 pub mod tasks;
 
+pub use json::JsonRefusal;
 pub use kv::KvCall;
 
 /// A run to start.
@@ -152,9 +153,9 @@ pub enum ActError {
 /// Why an input cannot be given to a run.
 #[derive(Debug, thiserror::Error)]
 pub enum InputRefusal {
-    /// It is no JSON text.
-    #[error("it is not JSON")]
-    NotJson(#[source] serde_json::Error),
+    /// It is no JSON text that can be taken.
+    #[error("it {0}")]
+    NotJson(JsonRefusal),
     /// It is larger than [`MAX_MESSAGE_BYTES`].
     #[error("it has {0} bytes, more than the {MAX_MESSAGE_BYTES} allowed")]
     TooLarge(usize),
@@ -162,3 +163,14 @@ pub enum InputRefusal {
 
 /// Largest input and largest output that travel on the private channel, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// Checks whether a text can be given to a run as its input.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check_input(input: &str) -> Result<(), InputRefusal> {
+    if input.len() > MAX_MESSAGE_BYTES {
+        return Err(InputRefusal::TooLarge(input.len()));
+    }
+    json::check(input).map_err(InputRefusal::NotJson)
+}

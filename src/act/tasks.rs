@@ -15,10 +15,7 @@ use super::process::{Running, Terms, Wires};
 use super::shims::Shims;
 use super::spawn::{Order, Spawned};
 use super::streams::{Fate, WAITING_LINES};
-use super::{
-    ActError, InputRefusal, Launch, MAX_MESSAGE_BYTES, STOP_GRACE, Started, StopHandle, Target, channel,
-    environment, json,
-};
+use super::{ActError, Launch, STOP_GRACE, Started, StopHandle, Target, channel, check_input, environment};
 use crate::model::problem::Problem;
 use crate::model::spec::{ParamValue, TaskSpec};
 
@@ -83,7 +80,7 @@ impl TaskTarget {
     }
 
     async fn run(&self, mut launch: Launch) -> Result<Started, ActError> {
-        check_input(&launch.input)?;
+        check_input(&launch.input).map_err(ActError::Input)?;
         let lease = self.folders.acquire(&launch.version).await?;
         let places = Places { task: lease.path(), data: self.data_dir() };
         put_places(&mut launch, places);
@@ -167,13 +164,6 @@ impl Target for TaskTarget {
     async fn start(&self, launch: Launch) -> Result<Started, ActError> {
         self.run(launch).await
     }
-}
-
-fn check_input(input: &str) -> Result<(), ActError> {
-    if input.len() > MAX_MESSAGE_BYTES {
-        return Err(ActError::Input(InputRefusal::TooLarge(input.len())));
-    }
-    json::check(input).map_err(|error| ActError::Input(InputRefusal::NotJson(error)))
 }
 
 fn fate(spec: &TaskSpec, has_channel: bool) -> Fate {

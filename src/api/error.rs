@@ -36,6 +36,8 @@ pub mod code {
     pub const AMBIGUOUS: &str = "Ambiguous";
     /// It cannot be done as things stand.
     pub const CONFLICT: &str = "Conflict";
+    /// There is too much to do already; later it may be done.
+    pub const TOO_MANY: &str = "TooMany";
     /// What was given is wrong.
     pub const INVALID: &str = "Invalid";
     /// The source, the disk or the service failed.
@@ -122,6 +124,7 @@ impl From<Refusal> for Failure {
         let (status, code, exit) = match refusal.kind {
             RefusalKind::NotFound => (StatusCode::NOT_FOUND, code::NOT_FOUND, exit::USAGE),
             RefusalKind::Conflict => (StatusCode::CONFLICT, code::CONFLICT, exit::NOT_SO),
+            RefusalKind::Busy => (StatusCode::TOO_MANY_REQUESTS, code::TOO_MANY, exit::NOT_SO),
             RefusalKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, code::INVALID, exit::USAGE),
             RefusalKind::Failed => (StatusCode::SERVICE_UNAVAILABLE, code::FAILED, exit::OUTSIDE),
         };

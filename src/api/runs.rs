@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use crate::act::Target;
+use crate::act::{Target, check_input};
 use crate::model::id::RunId;
 use crate::model::run::{LogLine, Run, RunStatus};
 use crate::reconcile::runs::chain;
@@ -74,7 +74,9 @@ pub(super) async fn start<T: Target>(
     Body(new): Body<NewRun>,
 ) -> Result<(StatusCode, Json<RunView>), Failure> {
     let task = subject::unit(&api.service, &new.task)?;
-    let asked = api.service.run(&task.id, &new.params, new.input.to_string()).await?;
+    let input = new.input.text();
+    check_input(input).map_err(|why| Failure::invalid(format!("the input of the run is refused: {why}")))?;
+    let asked = api.service.run(&task.id, &new.params, input.to_owned()).await?;
     let run = recorded(&api, asked.id.as_str()).await?;
     Ok((StatusCode::CREATED, Json((&run).into())))
 }

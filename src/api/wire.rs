@@ -3,9 +3,11 @@
 //! The command line reads the same types, so that both sides of the wire are one text. Nothing here holds a secret or
 //! anything of a file's content.
 
+mod any;
 mod convert;
 mod webhooks;
 
+pub use any::AnyJson;
 pub use webhooks::{DeliveryAnswer, DeliveryView, RelayView, SamplePush, WebhookView};
 
 use schemars::JsonSchema;
@@ -305,7 +307,7 @@ pub struct RunView {
     /// When it was over.
     pub ended_at: Option<String>,
     /// What it gave back.
-    pub output: Value,
+    pub output: AnyJson,
     /// Why it failed.
     pub error: String,
 }
@@ -334,7 +336,7 @@ pub struct NewRun {
     pub params: std::collections::BTreeMap<String, String>,
     /// The input: any JSON.
     #[serde(default)]
-    pub input: Value,
+    pub input: AnyJson,
 }
 
 /// `POST /api/v1/reconcile`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Webhooks;
@@ -14,6 +15,7 @@ use crate::config::{self, ConfigError, Role, Settings};
 use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::id::SourceName;
 use crate::model::limits::Limits;
+use crate::model::retention::Retention;
 use crate::model::source::Declared;
 use crate::observe::file::{FileWatch, Stamps};
 use crate::reconcile::core::Live;
@@ -54,8 +56,30 @@ pub(super) struct Reload {
 /// What parts of the service read anew whenever they use it.
 pub(super) struct Shared {
     pub limits: Live<Limits>,
+    pub retention: LiveRetention,
     pub webhooks: Arc<Webhooks>,
     pub relays: Relays,
+}
+
+/// How long and how much is kept, and that it was changed.
+#[derive(Clone)]
+pub(super) struct LiveRetention {
+    pub kept: Live<Retention>,
+    pub changed: Arc<Notify>,
+}
+
+impl LiveRetention {
+    pub fn new(kept: Retention) -> Self {
+        Self { kept: Live::from(kept), changed: Arc::default() }
+    }
+
+    fn set(&self, kept: Retention) {
+        if *self.kept.get() != kept {
+            tracing::info!("retention changed");
+            self.kept.set(kept);
+            self.changed.notify_one();
+        }
+    }
 }
 
 /// What holds until the service is started again.
@@ -224,6 +248,7 @@ impl Reload {
             tracing::info!("limits changed");
             self.shared.limits.set(settings.limits.clone());
         }
+        self.shared.retention.set(settings.retention);
         self.set_webhooks(&settings);
         // Before any source: no unit may read what is kindling's own from now on.
         anew |= self.service.core().trust.reserve(settings.own_variables.clone());

@@ -111,10 +111,10 @@ fn configuration(context: &Context, findings: &mut Findings) -> Option<Settings>
     match config::load(&located.file, &Context::env, Role::Client) {
         Ok(settings) => {
             findings.ok(check, format!("{}, {}", located.file.display(), located.by));
-            // A secret that is not here may be where the service is started.
+            // What a service that is started here would lack is a failure: whether it has it elsewhere cannot be seen.
             for error in config::load(&located.file, &Context::env, Role::Service).err().unwrap_or_default() {
                 let message = format!("{error}: a service that is started here would refuse it");
-                findings.put(Verdict::Warn, check, message, error.hint);
+                findings.put(Verdict::Fail, check, message, error.hint);
             }
             Some(settings)
         }

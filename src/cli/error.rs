@@ -29,8 +29,8 @@ pub struct CliError {
     view: Box<ErrorView>,
     /// Why, outermost first.
     causes: Vec<String>,
-    /// Further errors of the same kind.
-    others: Vec<String>,
+    /// Further errors of the same kind, each with its hint.
+    others: Vec<(String, Option<String>)>,
     /// Lines that only people are shown.
     detail: Vec<String>,
 }
@@ -107,7 +107,7 @@ impl CliError {
         error.view.line = first.at.map(|at| at.line);
         error.view.column = first.at.map(|at| at.column);
         error.view.hint.clone_from(&first.hint);
-        error.others = all.map(ToString::to_string).collect();
+        error.others = all.map(|error| (error.to_string(), error.hint.clone())).collect();
         error
     }
 
@@ -140,7 +140,7 @@ impl CliError {
     /// Adds another error that is told with it; the exit code stays.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
-        self.others.push(other.sentence());
+        self.others.push((other.sentence(), other.view.hint.clone()));
         self
     }
 
@@ -243,14 +243,22 @@ impl CliError {
         for cause in &self.causes {
             writeln!(stderr, "  caused by: {}", printable(cause))?;
         }
-        for other in &self.others {
-            writeln!(stderr, "{red}error:{reset} {}", printable(other))?;
-        }
         for line in &self.detail {
             writeln!(stderr, "{}", printable(line))?;
         }
-        if let Some(hint) = &self.view.hint {
-            writeln!(stderr, "{cyan}hint:{reset} {}", printable(hint))?;
+        // Each stands behind its error; one that several have is told once.
+        let mut told = Vec::new();
+        let mut tell_hint = |hint: &Option<String>, stderr: &mut dyn Write| match hint {
+            Some(hint) if !told.contains(hint) => {
+                told.push(hint.clone());
+                writeln!(stderr, "{cyan}hint:{reset} {}", printable(hint))
+            }
+            _ => Ok(()),
+        };
+        tell_hint(&self.view.hint, stderr)?;
+        for (other, hint) in &self.others {
+            writeln!(stderr, "{red}error:{reset} {}", printable(other))?;
+            tell_hint(hint, stderr)?;
         }
         stderr.flush()
     }

@@ -12,6 +12,7 @@ use crate::api::{code, exit};
 use super::Context;
 use super::client::Client;
 use super::error::{CliError, Ended};
+use super::json::{self, Part};
 use super::output::{Format, Output, Row};
 use super::table::Table;
 use super::values;
@@ -248,7 +249,7 @@ async fn before<T>(due: Instant, coming: impl Future<Output = T>) -> Option<T> {
 /// What was printed last of each row.
 struct Watch {
     table: Table,
-    last: HashMap<String, serde_json::Value>,
+    last: HashMap<String, String>,
 }
 
 impl Watch {
@@ -307,13 +308,14 @@ impl Watch {
 }
 
 /// What makes a row worth printing again: all of it but what every look at a source changes.
-fn content(row: &impl Row) -> Result<serde_json::Value, CliError> {
-    let mut content = serde_json::to_value(row)
-        .map_err(|error| CliError::bug(format!("a row cannot be written as JSON: {error}")))?;
-    if let Some(fields) = content.as_object_mut() {
-        fields.retain(|name, _| !matches!(name.as_str(), "passes" | "lastFetchAt"));
+fn content(row: &impl Row) -> Result<String, CliError> {
+    let unwritable = |error| CliError::bug(format!("a row cannot be written as JSON: {error}"));
+    let text = serde_json::to_string(row).map_err(unwritable)?;
+    let mut content = json::read(&text).map_err(unwritable)?;
+    if let Part::Map(fields) = &mut content {
+        fields.retain(|(name, _)| !matches!(name.as_str(), "passes" | "lastFetchAt"));
     }
-    Ok(content)
+    Ok(json::pretty(&content))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use self::output::{Format, Output};
 pub mod client;
 pub mod error;
 pub mod find;
+pub mod json;
 pub mod output;
 pub mod sse;
 pub mod table;

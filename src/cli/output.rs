@@ -9,11 +9,13 @@ use std::io::{self, IsTerminal, Write};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::api::wire::Items;
 use crate::model::time::{Timestamp, human};
 use crate::support::clock::Clock;
 use crate::support::text::printable;
 
 use super::error::CliError;
+use super::json;
 use super::table::{Table, colour_of};
 use super::yaml;
 
@@ -192,12 +194,13 @@ impl Output {
     /// # Errors
     /// As [`Output::raw`].
     pub fn value(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+        // By way of the text: a value of serde_json's own would lose digits of what a task wrote.
+        let text = serde_json::to_string(value).map_err(|error| unwritable(&error))?;
+        let value = json::read(&text).map_err(|error| unwritable(&error))?;
         if self.format == Format::Yaml {
-            let value = serde_json::to_value(value).map_err(|error| unwritable(&error))?;
             return self.raw(&yaml::document(&value));
         }
-        let text = serde_json::to_string_pretty(value).map_err(|error| unwritable(&error))?;
-        self.line(&text)
+        self.line(&json::pretty(&value))
     }
 
     /// One value of a stream, sent off at once: a line of JSON, or a document of YAML.
@@ -221,7 +224,7 @@ impl Output {
     /// As [`Output::raw`].
     pub fn listing<R: Row>(&mut self, rows: &[R], none: &str) -> Result<(), CliError> {
         match self.format {
-            Format::Json | Format::Yaml => self.value(&serde_json::json!({ "items": rows })),
+            Format::Json | Format::Yaml => self.value(&Items { items: rows.iter().collect() }),
             Format::Name => rows.iter().try_for_each(|row| self.line(&printable(&row.name()))),
             Format::Table | Format::Wide if rows.is_empty() => {
                 if !none.is_empty() {

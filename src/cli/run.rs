@@ -3,13 +3,12 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::api::exit;
-use crate::api::wire::{LogView, NewRun, RunView};
+use crate::api::wire::{AnyJson, LogView, NewRun, RunView};
 
 use super::client::Client;
 use super::error::{CliError, Ended};
+use super::json::{self, Part};
 use super::logs;
 use super::output::{Format, Output, printable_text};
 use super::{Context, values};
@@ -31,7 +30,7 @@ pub struct Args {
     params: Vec<(String, String)>,
     /// Give the task this JSON as its input
     #[arg(long, value_name = "JSON", value_parser = values::json)]
-    input: Option<Value>,
+    input: Option<AnyJson>,
     /// Give the task the JSON in this file as its input; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     input_file: Option<PathBuf>,
@@ -70,7 +69,7 @@ pub async fn run(args: &Args, context: &mut Context) -> Ended {
     finish(&ended, &mut context.output)
 }
 
-fn read_input(file: &Path, absolute: &Path) -> Result<Value, CliError> {
+fn read_input(file: &Path, absolute: &Path) -> Result<AnyJson, CliError> {
     let unreadable = |error: std::io::Error| {
         CliError::usage(format!("the input file {} cannot be read", file.display())).because(&error)
     };
@@ -165,15 +164,17 @@ fn finish(run: &RunView, output: &mut Output) -> Ended {
 }
 
 /// Text is printed as text, nothing as nothing, everything else as JSON.
-fn print_output(value: &Value, output: &mut Output) -> Result<(), CliError> {
-    match (output.format, value) {
-        (Format::Json | Format::Yaml, value) => output.value(value),
-        (_, Value::Null) => Ok(()),
-        (_, Value::String(text)) => {
-            let text = if output.is_terminal { printable_text(text) } else { text.clone() };
+fn print_output(value: &AnyJson, output: &mut Output) -> Result<(), CliError> {
+    if output.format.is_data() {
+        return output.value(value);
+    }
+    match json::read(value.text()) {
+        Ok(Part::Other("null")) => Ok(()),
+        Ok(Part::Text(text)) => {
+            let text = if output.is_terminal { printable_text(&text) } else { text };
             let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
             output.raw(&format!("{text}{end}"))
         }
-        (_, value) => output.value(value),
+        _ => output.value(value),
     }
 }

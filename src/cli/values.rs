@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
+use crate::api::wire::AnyJson;
 use crate::config::duration::{DURATION, duration};
 use crate::model::time::Timestamp;
 use crate::support::telemetry;
@@ -96,7 +97,7 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 /// Reads JSON.
-pub fn json(text: &str) -> Result<serde_json::Value, String> {
+pub fn json(text: &str) -> Result<AnyJson, String> {
     serde_json::from_str(text).map_err(|error| format!("JSON is wanted: {error}"))
 }
 

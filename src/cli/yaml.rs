@@ -3,15 +3,15 @@
 //! Every text that could be taken for something else, or that a terminal would obey, stands in double quotes with
 //! JSON's escapes, which YAML shares.
 
-use serde_json::Value;
+use super::json::Part;
 
 /// The document of a value, with a line break at its end.
 #[must_use]
-pub fn document(value: &Value) -> String {
+pub fn document(value: &Part<'_>) -> String {
     let mut text = String::new();
     match value {
-        Value::Array(items) if !items.is_empty() => list(&mut text, items, 0),
-        Value::Object(fields) if !fields.is_empty() => map(&mut text, fields, 0),
+        Part::List(items) if !items.is_empty() => list(&mut text, items, 0),
+        Part::Map(fields) if !fields.is_empty() => map(&mut text, fields, 0),
         other => {
             text.push_str(&scalar(other));
             text.push('\n');
@@ -20,7 +20,7 @@ pub fn document(value: &Value) -> String {
     text
 }
 
-fn map(text: &mut String, fields: &serde_json::Map<String, Value>, depth: usize) {
+fn map(text: &mut String, fields: &[(String, Part<'_>)], depth: usize) {
     for (at, (name, value)) in fields.iter().enumerate() {
         if at > 0 {
             indent(text, depth);
@@ -28,12 +28,12 @@ fn map(text: &mut String, fields: &serde_json::Map<String, Value>, depth: usize)
         text.push_str(&quoted(name));
         text.push(':');
         match value {
-            Value::Array(items) if !items.is_empty() => {
+            Part::List(items) if !items.is_empty() => {
                 text.push('\n');
                 indent(text, depth + 1);
                 list(text, items, depth + 1);
             }
-            Value::Object(fields) if !fields.is_empty() => {
+            Part::Map(fields) if !fields.is_empty() => {
                 text.push('\n');
                 indent(text, depth + 1);
                 map(text, fields, depth + 1);
@@ -44,18 +44,18 @@ fn map(text: &mut String, fields: &serde_json::Map<String, Value>, depth: usize)
 }
 
 /// The first entry stands where the text ends; the others are indented.
-fn list(text: &mut String, items: &[Value], depth: usize) {
+fn list(text: &mut String, items: &[Part<'_>], depth: usize) {
     for (at, item) in items.iter().enumerate() {
         if at > 0 {
             indent(text, depth);
         }
         text.push('-');
         match item {
-            Value::Array(items) if !items.is_empty() => {
+            Part::List(items) if !items.is_empty() => {
                 text.push(' ');
                 list(text, items, depth + 1);
             }
-            Value::Object(fields) if !fields.is_empty() => {
+            Part::Map(fields) if !fields.is_empty() => {
                 text.push(' ');
                 map(text, fields, depth + 1);
             }
@@ -64,7 +64,7 @@ fn list(text: &mut String, items: &[Value], depth: usize) {
     }
 }
 
-fn push_scalar(text: &mut String, value: &Value) {
+fn push_scalar(text: &mut String, value: &Part<'_>) {
     text.push(' ');
     text.push_str(&scalar(value));
     text.push('\n');
@@ -74,14 +74,12 @@ fn indent(text: &mut String, depth: usize) {
     text.extend(std::iter::repeat_n("  ", depth));
 }
 
-fn scalar(value: &Value) -> String {
+fn scalar(value: &Part<'_>) -> String {
     match value {
-        Value::Null => "null".into(),
-        Value::Bool(value) => value.to_string(),
-        Value::Number(value) => value.to_string(),
-        Value::String(value) => quoted(value),
-        Value::Array(_) => "[]".into(),
-        Value::Object(_) => "{}".into(),
+        Part::Other(written) => (*written).to_owned(),
+        Part::Text(text) => quoted(text),
+        Part::List(_) => "[]".into(),
+        Part::Map(_) => "{}".into(),
     }
 }
 
@@ -126,14 +124,21 @@ fn in_quotes(text: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
+    use serde_json::Value;
+
     use super::*;
+    use crate::cli::json;
     use crate::config::yaml::{Budget, read};
+
+    fn yaml(value: &Value) -> String {
+        document(&json::read(&value.to_string()).unwrap())
+    }
 
     #[test]
     fn nests_lists_and_maps() {
         let value = serde_json::json!({"items": [{"id": "local/a", "held": null, "no": "yes", "deep": [[1, 2.5], []],
             "conditions": [{"type": "Ready", "message": "a: b\n\u{1b}[2J"}]}, {}], "empty": [], "ok": true});
-        insta::assert_snapshot!(document(&value), @r#"
+        insta::assert_snapshot!(yaml(&value), @r#"
         items:
           - id: local/a
             held: null
@@ -193,7 +198,7 @@ mod tests {
         fn what_is_printed_reads_back(value in value()) {
             // The reader takes a file that holds something, and no top that is nothing.
             let value = serde_json::json!({"value": value});
-            let text = document(&value);
+            let text = yaml(&value);
             let back: Value = read(text.as_bytes(), &Budget::settings()).map_err(|e| {
                 TestCaseError::fail(format!("{e}: {text}"))
             })?;

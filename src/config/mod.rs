@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::model::id::SourceName;
 use crate::model::limits::Limits;
 use crate::model::problem::Position;
+use crate::model::retention::Retention;
 use crate::model::source::SourceSpec;
 
 use self::locate::Env;
@@ -24,6 +25,7 @@ pub mod node;
 pub mod relay;
 pub mod remote;
 pub mod repository;
+mod retention;
 pub mod secret;
 mod sections;
 mod trust;
@@ -61,6 +63,8 @@ pub struct Settings {
     pub own_variables: BTreeSet<String>,
     /// Limits for units.
     pub limits: Limits,
+    /// How long and how much is kept.
+    pub retention: Retention,
     /// Largest body of a push webhook, in bytes.
     pub webhook_bytes: u64,
 }

@@ -176,8 +176,8 @@ impl Reader<'_> {
         };
         let auth = match *name {
             "token_env" => self.ruled(field, check_variable).map(GitAuth::TokenEnv)?,
-            "token_file" => self.path(field).map(GitAuth::TokenFile)?,
-            _ => self.path(field).map(GitAuth::SshKeyFile)?,
+            "token_file" => self.secret_path(field).map(GitAuth::TokenFile)?,
+            _ => self.secret_path(field).map(GitAuth::SshKeyFile)?,
         };
         if let Some(refusal) = url.and_then(|url| mismatch(&auth, url)) {
             self.errors.push(field.error(refusal));
@@ -202,12 +202,13 @@ pub fn mismatch(auth: &GitAuth, url: &str) -> Option<&'static str> {
     }
 }
 
-fn check_variable(name: &str) -> Result<(), &'static str> {
+/// Whether this can be the name of a variable. What stands there instead may be a secret: it is never repeated.
+pub(super) fn check_variable(name: &str) -> Result<(), &'static str> {
     let is_name = !name.starts_with(|c: char| c.is_ascii_digit())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if is_name && (1..=MAX_VARIABLE_BYTES).contains(&name.len()) {
         Ok(())
     } else {
-        Err("must be the name of a variable: letters, digits and `_`")
+        Err("takes the name of a variable (letters, digits and `_`), not the secret itself")
     }
 }

@@ -8,13 +8,14 @@ use super::duration::{DURATION, SIZE, duration, size};
 use super::locate::Env;
 use super::node::{Field, Fields, Node};
 use super::relay::RelayUrl;
-use super::secret::Secret;
+use super::repository::check_variable;
+use super::secret::{self, Secret};
 use super::trust;
 use super::yaml::{Budget, YamlError, is_blank};
 use super::{ConfigError, Role, Settings, read_bounded};
 use crate::model::id::{self, SourceName};
 use crate::model::kv::KvLimits;
-use crate::model::limits::Limits;
+use crate::model::limits::{Limits, MAX_RUN_INPUT_BYTES, RunLimits};
 use crate::model::path::RelPath;
 use crate::model::source::{LocalOrigin, Origin, SourceSpec};
 
@@ -36,12 +37,12 @@ const MAX_WEBHOOK_BYTES: u64 = 25 << 20;
 /// Longest file that holds a token, in bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
-pub(super) const TOP: [&str; 5] = ["server", "data_dir", "sources", "runtimes", "limits"];
+pub(super) const TOP: [&str; 6] = ["server", "data_dir", "sources", "runtimes", "limits", "retention"];
 pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "insecure_http"];
 pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
-pub(super) const LIMITS: [&str; 12] = [
+pub(super) const LIMITS: [&str; 16] = [
     "file",
     "unit",
     "files",
@@ -53,6 +54,10 @@ pub(super) const LIMITS: [&str; 12] = [
     "kv",
     "kv_keys",
     "runs",
+    "queued_runs",
+    "task_queued_runs",
+    "run_input",
+    "queued_input",
     "webhook_body",
 ];
 
@@ -139,6 +144,7 @@ impl Reader<'_> {
         let webhook_bytes =
             limits.as_ref().map_or(DEFAULT_WEBHOOK_BYTES, |fields| self.webhook_bytes(fields));
         let limits = limits.map_or_else(Limits::default, |fields| self.limits(&fields));
+        let retention = top.get("retention").map(|field| self.retention(&field)).unwrap_or_default();
         Some(Settings {
             file: self.file.to_owned(),
             listen,
@@ -153,6 +159,7 @@ impl Reader<'_> {
             secret_files: std::mem::take(&mut self.secret_files),
             own_variables: trust::own_variables(document.node),
             limits,
+            retention,
             webhook_bytes,
         })
     }
@@ -201,17 +208,23 @@ impl Reader<'_> {
 
     pub(super) fn token_from_env(&mut self, field: &Field<'_>, twin: &str) -> Option<String> {
         let name = field.text(&mut self.errors)?;
+        if let Err(refusal) = check_variable(name) {
+            let hint = format!("put the secret into a variable and write its name here, or use `{twin}`");
+            self.hinted(field.error(refusal), &hint);
+            return None;
+        }
         let value = (self.env)(name).filter(|value| !value.is_empty());
         if value.is_none() && self.role == Role::Service {
+            let message = "names a variable that is not set; it takes the name of one, not the secret itself";
             let hint = format!("set it before kindling is started, or use `{twin}`");
-            self.hinted(field.error("names a variable that is not set"), &hint);
+            self.hinted(field.error(message), &hint);
         }
         // Bytes that are not UTF-8 become a character that no token may have.
         value.map(|value| value.to_string_lossy().into_owned())
     }
 
     pub(super) fn token_from_file(&mut self, field: &Field<'_>) -> Option<String> {
-        let path = self.path(field)?;
+        let path = self.secret_path(field)?;
         self.secret_files.insert(path.clone());
         match read_bounded(&path, MAX_TOKEN_FILE_BYTES) {
             Ok(bytes) if bytes.len() as u64 > MAX_TOKEN_FILE_BYTES => {
@@ -221,10 +234,23 @@ impl Reader<'_> {
             Ok(bytes) => Some(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned()),
             Err(_) if self.role == Role::Client => None,
             Err(error) => {
-                self.errors.push(field.error(&format!("names a file that cannot be read: {error}")));
+                let error = field.error(&format!("names a file that cannot be read: {error}"));
+                match secret::credential(&path) {
+                    Some(name) => self.hinted(error, &secret::credential_hint(name)),
+                    None => self.errors.push(error),
+                }
                 None
             }
         }
+    }
+
+    /// The path of a file with a secret. A credential of systemd is looked for where this process has its own: under
+    /// another unit's name than the service's they lie in another directory.
+    pub(super) fn secret_path(&mut self, field: &Field<'_>) -> Option<PathBuf> {
+        let path = self.path(field)?;
+        let own = (self.env)("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        let there = own.zip(secret::credential(&path)).map(|(dir, name)| dir.join(name));
+        Some(there.unwrap_or(path))
     }
 
     /// A path of this machine: `~` is the user's home, everything else is relative to the file.
@@ -387,9 +413,27 @@ impl Reader<'_> {
                 task_bytes: limit("kv", SIZE, size, default.kv.task_bytes),
                 keys: limit("kv_keys", "a whole number", count, default.kv.keys),
             },
-            runs: to_usize(limit("runs", "a whole number", count, default.runs as u64)),
+            runs: RunLimits {
+                at_once: to_usize(limit("runs", "a whole number", count, default.runs.at_once as u64)),
+                queued: to_usize(limit("queued_runs", "a whole number", count, default.runs.queued as u64)),
+                queued_of_task: to_usize(limit(
+                    "task_queued_runs",
+                    "a whole number",
+                    count,
+                    default.runs.queued_of_task as u64,
+                )),
+                input_bytes: limit("run_input", INPUT, run_input, default.runs.input_bytes),
+                queued_bytes: limit("queued_input", SIZE, size, default.runs.queued_bytes),
+            },
         }
     }
+}
+
+/// How sizes of inputs are described in messages.
+const INPUT: &str = "a size such as `512KiB`, at most 16 MiB";
+
+fn run_input(text: &str) -> Option<u64> {
+    size(text).filter(|bytes| *bytes <= MAX_RUN_INPUT_BYTES)
 }
 
 fn to_usize(value: u64) -> usize {

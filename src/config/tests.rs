@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::kv::KvLimits;
+use crate::model::limits::RunLimits;
 use crate::model::path::RelPath;
+use crate::model::retention::{Kept, days};
 use crate::model::source::{
     Allow, DEFAULT_POLL_INTERVAL, GitAuth, GitOrigin, GitRef, LocalOrigin, Origin, Rewrite,
 };
@@ -182,7 +184,7 @@ fn a_token_comes_from_a_variable_or_a_file() {
         ),
         (
             "EMPTY",
-            "1:21: `server.token_env` names a variable that is not set (set it before kindling is started, or use \
+            "1:21: `server.token_env` names a variable that is not set; it takes the name of one, not the secret itself (set it before kindling is started, or use \
              `token_file`)"
                 .into(),
         ),
@@ -324,7 +326,7 @@ fn what_is_followed_and_who_asks_is_checked() {
         ),
         (
             "url: 'https://h/x', auth: {token_env: A=B}",
-            "1:65: `sources[0].git.auth.token_env` must be the name of a variable: letters, digits and `_`",
+            "1:65: `sources[0].git.auth.token_env` takes the name of a variable (letters, digits and `_`), not the secret itself",
         ),
         (
             "url: 'http://h/x', auth: {token_env: A}",
@@ -396,7 +398,7 @@ fn the_data_directory_may_lie_in_a_source_but_not_hold_it() {
 #[test]
 fn limits_are_sizes_and_counts() {
     let text = "limits: {file: 1GiB, unit: 2048, files: 5, depth: 3, manifest: 1KiB, taskset: 9, entries: 7, \
-                kv_value: 1KiB, kv: 8, kv_keys: 9, runs: 6}";
+                kv_value: 1KiB, kv: 8, kv_keys: 9, runs: 6, queued_runs: 5, task_queued_runs: 4, run_input: 3, queued_input: 2KiB}";
     let limits = read(text).unwrap().limits;
     let expected = Limits {
         file_bytes: 1 << 30,
@@ -407,7 +409,7 @@ fn limits_are_sizes_and_counts() {
         set_bytes: 9,
         set_entries: 7,
         kv: KvLimits { value_bytes: 1024, task_bytes: 8, keys: 9 },
-        runs: 6,
+        runs: RunLimits { at_once: 6, queued: 5, queued_of_task: 4, input_bytes: 3, queued_bytes: 2048 },
     };
     assert_eq!(limits, expected);
     let found = error("limits: {file: 10MB, unit: 0, files: 1KiB, depth: -1}");
@@ -419,6 +421,26 @@ fn limits_are_sizes_and_counts() {
         "1:51: `limits.depth` must be a whole number, above 0".into(),
     ];
     assert_eq!(found, expected.join("\n"));
+    assert_eq!(
+        error("limits: {run_input: 17MiB}"),
+        "1:21: `limits.run_input` must be a size such as `512KiB`, at most 16 MiB, above 0"
+    );
+}
+
+#[test]
+fn retention_is_by_age_and_count() {
+    let defaults = read("sources: []").unwrap().retention;
+    assert_eq!(defaults, Retention::default());
+    let text = "retention: {history: {age: 1d, count: 2}, runs: {count: 3}, events: {age: 12h}, versions: {count: 4}, removed: {age: 5d}}";
+    let expected = Retention {
+        history: Kept { age: days(1), count: 2 },
+        runs: Kept { count: 3, ..defaults.runs },
+        events: Kept { age: days(1) / 2, ..defaults.events },
+        versions: 4,
+        removed: days(5),
+        ..defaults
+    };
+    assert_eq!(read(text).unwrap().retention, expected);
 }
 
 #[test]

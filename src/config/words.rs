@@ -2,11 +2,21 @@
 
 use crate::support::text::printable;
 
+/// Words that other formats have for what a known word means.
+const ALIKE: [(&[&str], &str); 3] = [
+    (&["int", "integer", "float", "double", "decimal", "num"], "number"),
+    (&["bool"], "boolean"),
+    (&["str", "text"], "string"),
+];
+
 /// Most characters of a file's own word that a message repeats.
 const MAX_QUOTED: usize = 40;
 
 /// Lists of known words longer than this are left out where a near one was found.
 const SHORT_LIST: usize = 13;
+
+/// Fields that are known at other places, which is likelier than a typo.
+const ELSEWHERE: [(&str, &str); 1] = [("entries", "sets have it, and overrides of a set; this is a task")];
 
 /// Lists of known words longer than this are left out in any case.
 const LONG_LIST: usize = 40;
@@ -23,7 +33,7 @@ pub fn quoted(word: &str) -> String {
 /// else may be a secret that was put at the wrong key.
 #[must_use]
 pub fn unknown_value(what: &str, word: &str, known: &[&str]) -> String {
-    match nearest(word, known) {
+    match meant(word, known) {
         Some(_) => unknown(what, word, known),
         None => format!("unknown {what}; known: {}", known.join(", ")),
     }
@@ -42,7 +52,11 @@ pub fn unknown_value_of_many(what: &str, word: &str, known: &[&str], else_say: &
 #[must_use]
 pub fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     let mut message = format!("unknown {what} {}", quoted(word));
-    let near = nearest(word, known);
+    let elsewhere = ELSEWHERE.iter().find(|(name, _)| what == "field" && word == *name);
+    let near = meant(word, known).filter(|_| elsewhere.is_none());
+    if let Some((_, where_it_is)) = elsewhere {
+        message.push_str(&format!(": {where_it_is}"));
+    }
     if let Some(near) = near {
         message.push_str(&format!("; did you mean `{near}`?"));
     }
@@ -52,6 +66,13 @@ pub fn unknown(what: &str, word: &str, known: &[&str]) -> String {
         message.push_str(&known.join(", "));
     }
     message
+}
+
+/// The known word for what other languages call `word`, or the nearest one.
+fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let lower = word.to_ascii_lowercase();
+    let alike = ALIKE.iter().find(|(words, _)| words.contains(&lower.as_str())).map(|(_, meant)| *meant);
+    nearest(word, known).or_else(|| known.iter().copied().find(|known| Some(*known) == alike))
 }
 
 /// The known word that `word` was probably meant to be: equal but for case, or at most a third of it mistyped.
@@ -106,6 +127,26 @@ mod tests {
         assert_eq!(nearest("x", &["name", "node", "a"]), None);
         assert_eq!(nearest("A", &["name", "node", "a"]), Some("a"));
         assert_eq!(nearest(&"n".repeat(100_000), &["name"]), None);
+    }
+
+    #[test]
+    fn knows_the_words_of_other_formats() {
+        let kinds = ["string", "number", "boolean"];
+        for (word, meant) in
+            [("int", "number"), ("Integer", "number"), ("bool", "boolean"), ("str", "string")]
+        {
+            let said = unknown_value("type", word, &kinds);
+            assert_eq!(
+                said,
+                format!("unknown type `{word}`; did you mean `{meant}`? known: string, number, boolean")
+            );
+        }
+        assert_eq!(unknown_value("type", "int", &["a", "b"]), "unknown type; known: a, b");
+        let said = unknown("field", "entries", &["env", "retries"]);
+        assert_eq!(
+            said,
+            "unknown field `entries`: sets have it, and overrides of a set; this is a task; known: env, retries"
+        );
     }
 
     #[test]

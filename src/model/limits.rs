@@ -21,9 +21,39 @@ pub struct Limits {
     pub set_entries: usize,
     /// What a task may keep between its runs.
     pub kv: KvLimits,
-    /// Most runs at once; others wait. Daemons do not count.
-    pub runs: usize,
+    /// Runs at once and runs that wait.
+    pub runs: RunLimits,
 }
+
+/// Limits on runs; each is a key of `limits` in kindling.yaml. Daemons do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunLimits {
+    /// Most runs at once; others wait.
+    pub at_once: usize,
+    /// Most runs that wait.
+    pub queued: usize,
+    /// Most runs of one task that wait.
+    pub queued_of_task: usize,
+    /// Largest input of a run, in bytes.
+    pub input_bytes: u64,
+    /// Largest sum of the inputs of runs that wait, in bytes: they are in memory.
+    pub queued_bytes: u64,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self {
+            at_once: 32,
+            queued: 10_000,
+            queued_of_task: 1000,
+            input_bytes: MAX_RUN_INPUT_BYTES,
+            queued_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The largest input that any configuration allows, in bytes: what travels to a run in one message.
+pub const MAX_RUN_INPUT_BYTES: u64 = 16 << 20;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -36,7 +66,7 @@ impl Default for Limits {
             set_bytes: 16 << 20,
             set_entries: 200_000,
             kv: KvLimits::default(),
-            runs: 32,
+            runs: RunLimits::default(),
         }
     }
 }

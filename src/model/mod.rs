@@ -14,6 +14,7 @@ pub mod kv;
 pub mod limits;
 pub mod path;
 pub mod problem;
+pub mod retention;
 pub mod run;
 pub mod source;
 pub mod spec;

@@ -10,7 +10,7 @@ use crate::record::Along;
 
 use super::core::Core;
 use super::message::{Refusal, RefusalKind};
-use super::runs::{Asked, Order, chain};
+use super::runs::{Asked, Order, StartError, chain};
 
 /// Why a run shall begin, and with what.
 #[derive(Clone, Debug)]
@@ -30,8 +30,9 @@ impl<T: Target> Core<T> {
     /// trigger that must not fire twice marks there that it has fired.
     ///
     /// # Errors
-    /// The task is not registered, is a daemon, its parameters do not fit, or the run could not be recorded. Then
-    /// nothing is recorded and nothing was started.
+    /// The task is not registered, is a daemon, its parameters do not fit, its input is too large, too many runs wait
+    /// already (what the clock starts is skipped then), or the run could not be recorded. Then nothing is recorded and
+    /// nothing was started.
     pub async fn fire(&self, task: &UnitId, fire: Fire<'_>, along: &dyn Along) -> Result<Asked, Refusal> {
         let Some(version) = self.registry.get(task) else {
             let message = format!("task {task} is not registered");
@@ -43,10 +44,15 @@ impl<T: Target> Core<T> {
         }
         let params = params::resolve(&version.spec, fire.params)
             .map_err(|problems| Refusal::new(RefusalKind::Invalid, problems.join("; ")))?;
+        if let Some(why) = self.runner.oversized(&fire.input) {
+            return Err(Refusal::new(RefusalKind::Invalid, why));
+        }
         let Fire { trigger, detail, params: given, input } = fire;
         let given = Arc::new(given.clone());
         let order = Order { given, input, detail, ..Order::new(version, params, trigger) };
-        let failed = |error| Refusal::new(RefusalKind::Failed, chain(&error));
-        self.runner.start(order, along).await.map_err(failed)
+        self.runner.start(order, along).await.map_err(|error| match error {
+            StartError::Full(why) => Refusal::new(RefusalKind::Busy, why).hint("kindling get runs"),
+            StartError::Store(error) => Refusal::new(RefusalKind::Failed, chain(&error)),
+        })
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::model::delivery::Announcement;
 use crate::model::hash::UnitHash;
 use crate::model::history::Cause;
-use crate::model::id::UnitId;
+use crate::model::id::{SourceName, UnitId};
 use crate::model::problem::Problem;
 use crate::model::source::{Declared, Revision, SourceSpec};
 use crate::model::step::Step;
@@ -171,6 +171,8 @@ pub struct Report {
     pub steps: Vec<Done>,
     /// Units that are broken, with what is wrong.
     pub problems: Vec<(UnitId, Vec<Problem>)>,
+    /// What a pass would do says too what is wrong with the source itself: with a set, which belongs to no unit.
+    pub of_sources: Vec<(SourceName, Vec<Problem>)>,
     /// Units that are not ready now, with one sentence each.
     pub unready: Vec<(String, String)>,
 }
@@ -214,6 +216,8 @@ pub enum RefusalKind {
     NotFound,
     /// It cannot be done as things stand.
     Conflict,
+    /// There is too much to do already; later it may be done.
+    Busy,
     /// What was given is wrong.
     Invalid,
     /// The source, the disk or the service failed.

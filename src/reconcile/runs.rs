@@ -8,6 +8,7 @@
 mod follow;
 mod log;
 mod order;
+mod queue;
 mod turns;
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,9 +30,10 @@ use crate::model::spec::{Concurrency, Overlap};
 use crate::model::time::Timestamp;
 use crate::model::unit::Version;
 use crate::plan::params;
-use crate::record::{Along, Store, StoreError};
+use crate::record::{Along, Store};
 use crate::support::clock::Clock;
 
+use self::queue::{Queue, forbidden, skipped};
 use self::turns::{Ticket, Turns};
 use super::board::Board;
 use super::core::Live;
@@ -41,6 +43,7 @@ use super::metrics::Metrics;
 use super::trust::Trust;
 
 pub use self::order::{Order, StopReason, interrupted};
+pub use self::queue::StartError;
 
 /// Time between two attempts to write while the store cannot.
 const STORE_RETRY: Duration = Duration::from_millis(500);
@@ -108,6 +111,7 @@ struct Book {
     /// The same runs by task, in the order in which they came.
     tasks: HashMap<UnitId, BTreeMap<u64, RunId>>,
     turns: Turns<oneshot::Sender<()>>,
+    queue: Queue,
     /// How many runs came so far.
     count: u64,
 }
@@ -156,8 +160,10 @@ enum Seat {
 enum Admission {
     /// It may come; those in the list have to go.
     Comes(Arc<Active>, Seat, Vec<RunId>),
-    /// It may not, because this one is there.
-    Forbidden(RunId),
+    /// It may not, because another one is there: why.
+    Forbidden(String),
+    /// It would have to wait, and too many do: why.
+    Full(String),
 }
 
 /// A run on its way.
@@ -192,8 +198,14 @@ impl<T: Target> Runner<T> {
     pub fn new(tools: Tools<T>) -> Arc<Self> {
         let Tools { store, target, clock, events, trust, limits, registry, board } = tools;
         let kv = Keeper { store: store.clone(), clock: clock.clone(), limits: limits.clone() };
-        let turns = Turns::new(limits.get().runs);
-        let book = Mutex::new(Book { runs: HashMap::new(), tasks: HashMap::new(), turns, count: 0 });
+        let turns = Turns::new(limits.get().runs.at_once);
+        let book = Mutex::new(Book {
+            runs: HashMap::new(),
+            tasks: HashMap::new(),
+            turns,
+            queue: Queue::default(),
+            count: 0,
+        });
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         Arc::new(Self {
             store,
@@ -222,15 +234,17 @@ impl<T: Target> Runner<T> {
     /// `along` is recorded in the transaction that records the run (`&()` for nothing).
     ///
     /// # Errors
-    /// The run could not be recorded, so it was not started and `along` is not recorded either.
-    pub async fn start(self: &Arc<Self>, order: Order, along: &dyn Along) -> Result<Asked, StoreError> {
+    /// The run could not be recorded, or too many wait for a person to be kept waiting too: it was not started, and
+    /// `along` is not recorded either. What the clock starts is recorded as skipped then.
+    pub async fn start(self: &Arc<Self>, order: Order, along: &dyn Along) -> Result<Asked, StartError> {
         let run = order.first_row(RunId::from_random(random()), Timestamp(self.clock.now_ms()));
         let (done, over) = watch::channel(None);
         let asked = Asked { id: run.id.clone(), done: over };
         let (active, seat, go) = match self.admit(&order, &run.id, None, None) {
             Admission::Comes(active, seat, go) => (active, seat, go),
-            Admission::Forbidden(other) => {
-                let run = skipped(run, &other);
+            Admission::Full(why) if order.trigger != "cron" => return Err(StartError::Full(why)),
+            Admission::Full(why) | Admission::Forbidden(why) => {
+                let run = skipped(run, why);
                 self.store.insert_run_along(&run, along).await?;
                 self.tell_end(run, &done).await;
                 return Ok(asked);
@@ -239,8 +253,8 @@ impl<T: Target> Runner<T> {
         let begins = matches!(seat, Seat::Beside | Seat::Taken);
         let run = if begins { Run { status: RunStatus::Running, ..run } } else { run };
         if let Err(error) = self.store.insert_run_along(&run, along).await {
-            self.withdraw(&run.id, &active, &seat);
-            return Err(error);
+            self.lock().withdraw(&run.id, &active, &seat);
+            return Err(error.into());
         }
         for other in go {
             self.stop(&other, StopReason::Overtaken);
@@ -316,7 +330,7 @@ impl<T: Target> Runner<T> {
             others.retain(|other| Some(other) != before);
             match spec.concurrency.overlap {
                 Overlap::Forbid if others.len() >= limit => {
-                    return Admission::Forbidden(others.swap_remove(0));
+                    return Admission::Forbidden(forbidden(&others[0]));
                 }
                 Overlap::Replace if others.len() >= limit => {
                     others.truncate(others.len() + 1 - limit);
@@ -331,6 +345,13 @@ impl<T: Target> Runner<T> {
             Some(time) => Seat::Later(time),
             None => self.seat(&mut book, task, &spec.concurrency),
         };
+        if matches!(seat, Seat::Waits(..) | Seat::Later(_)) {
+            let bytes = order.input.len() as u64;
+            if let Err(why) = book.queue.enter(task, id, bytes, &self.limits.get().runs) {
+                book.withdraw(id, &active, &seat);
+                return Admission::Full(why);
+            }
+        }
         if self.closing.is_cancelled() {
             active.stop(StopReason::Closing);
         }
@@ -340,21 +361,10 @@ impl<T: Target> Runner<T> {
     fn seat(&self, book: &mut Book, task: &UnitId, rule: &Concurrency) -> Seat {
         let limit = rule.limit.map_or(usize::MAX, |limit| limit as usize);
         let (call, mut called) = oneshot::channel();
-        wake(book.turns.set_most(self.limits.get().runs));
+        wake(book.turns.set_most(self.limits.get().runs.at_once));
         let (ticket, begin) = book.turns.enter(task, limit, call);
         wake(begin);
         if called.try_recv().is_ok() { Seat::Taken } else { Seat::Waits(ticket, called) }
-    }
-
-    /// Takes a run out that could not be recorded.
-    fn withdraw(&self, id: &RunId, active: &Active, seat: &Seat) {
-        let mut book = self.lock();
-        book.remove(id);
-        match seat {
-            Seat::Beside | Seat::Later(_) => {}
-            Seat::Waits(ticket, _) if book.turns.give_up(&active.task, *ticket) => {}
-            Seat::Waits(..) | Seat::Taken => wake(book.turns.leave(&active.task)),
-        }
     }
 
     /// Waits for a run's turn, and lets it begin.
@@ -394,6 +404,7 @@ impl<T: Target> Runner<T> {
             }
         }
         work.seated = true;
+        self.lock().queue.leave(&active.task, &work.run.id);
         Some(work)
     }
 
@@ -524,8 +535,19 @@ impl Book {
         active
     }
 
+    /// Takes a run out that does not come after all.
+    fn withdraw(&mut self, id: &RunId, active: &Active, seat: &Seat) {
+        self.remove(id);
+        match seat {
+            Seat::Beside | Seat::Later(_) => {}
+            Seat::Waits(ticket, _) if self.turns.give_up(&active.task, *ticket) => {}
+            Seat::Waits(..) | Seat::Taken => wake(self.turns.leave(&active.task)),
+        }
+    }
+
     fn remove(&mut self, id: &RunId) {
         let Some(active) = self.runs.remove(id) else { return };
+        self.queue.leave(&active.task, id);
         if let Some(runs) = self.tasks.get_mut(&active.task) {
             runs.remove(&active.number);
             if runs.is_empty() {
@@ -540,11 +562,6 @@ fn wake(begin: Vec<oneshot::Sender<()>>) {
     for call in begin {
         let _ = call.send(());
     }
-}
-
-fn skipped(run: Run, other: &RunId) -> Run {
-    let error = format!("run {other} of the task is not over, and the task forbids another one");
-    Run { status: RunStatus::Skipped, error, ended_at: Some(run.started_at), ..run }
 }
 
 fn lost() -> Exit {

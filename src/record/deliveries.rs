@@ -285,7 +285,7 @@ impl TryFrom<Row> for LedgerRow {
 mod tests {
     use super::*;
     use crate::model::hash::ContentHash;
-    use crate::record::Retention;
+    use crate::model::retention::{Kept, Retention, days};
 
     const DAY: i64 = 24 * 60 * 60 * 1000;
 
@@ -367,9 +367,10 @@ mod tests {
         };
         all.extend((0..20).map(altered));
         store.put_deliveries(&all).await.unwrap();
-        let keep = Retention { deliveries_max: 2, altered_max: 3, ..Retention::default() };
+        let deliveries = Kept { count: 2, ..Retention::default().deliveries };
+        let keep = Retention { deliveries, ..Retention::default() };
         store.prune(&keep, Timestamp(0)).await.unwrap();
-        assert_eq!(ids(&store).await, ["altered-19", "altered-18", "altered-17", "b", "a"]);
+        assert_eq!(ids(&store).await, ["altered-19", "altered-18", "b", "a"]);
     }
 
     #[tokio::test]
@@ -377,10 +378,10 @@ mod tests {
         let store = Store::in_memory().await.unwrap();
         let all: Vec<_> = (0..10).map(|day| delivery(&format!("{day}"), 1, day * DAY)).collect();
         store.put_deliveries(&all).await.unwrap();
-        let keep = Retention { deliveries_days: 5, ..Retention::default() };
+        let keep = Retention { deliveries: Kept { age: days(5), count: 10_000 }, ..Retention::default() };
         store.prune(&keep, Timestamp(9 * DAY)).await.unwrap();
         assert_eq!(ids(&store).await, ["9", "8", "7", "6", "5", "4"]);
-        let keep = Retention { deliveries_max: 2, ..Retention::default() };
+        let keep = Retention { deliveries: Kept { age: days(30), count: 2 }, ..Retention::default() };
         store.prune(&keep, Timestamp(9 * DAY)).await.unwrap();
         assert_eq!(ids(&store).await, ["9", "8"]);
     }

@@ -29,8 +29,8 @@ pub use deliveries::Noted;
 pub use error::StoreError;
 pub use kv::KvSet;
 pub use rows::{
-    HeldBy, HistoryQuery, Hold, Pruned, Recording, RemovedUnit, Retention, RunQuery, SourceRecord,
-    SourceState, Suspension, UnitRecord, VersionSummary,
+    HeldBy, HistoryQuery, Hold, Pruned, Recording, RemovedUnit, RunQuery, SourceRecord, SourceState,
+    Suspension, UnitRecord, VersionSummary,
 };
 pub use store::Store;
 

@@ -1,17 +1,21 @@
 //! Retention: what is old or too much goes, in small pieces, so that no other write waits long.
 
+use std::time::Duration;
+
 use sqlx::{query, query_scalar};
 
+use crate::model::retention::Retention;
 use crate::model::time::Timestamp;
 
 use super::error::{Context, StoreError};
-use super::rows::{Pruned, Retention};
+use super::rows::Pruned;
 use super::store::Store;
 
 /// Rows that one transaction takes away at most: some milliseconds.
 const CHUNK: i64 = 1_000;
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Newest rows on what relays altered that are kept at most: whoever knows the channel of a relay can have these written.
+const MOST_ALTERED: u32 = 1_000;
 
 /// Repeats a `DELETE` whose last parameter bounds it until nothing is left for it; gives back how many rows went.
 /// Between two rounds other writes have their turn.
@@ -47,15 +51,16 @@ impl Store {
     /// It could not be written; what went by then stays away.
     pub async fn prune(&self, keep: &Retention, now: Timestamp) -> Result<Pruned, StoreError> {
         let at = self.at("remove what is old");
-        let before = |days: u32| now.0.saturating_sub(i64::from(days).saturating_mul(DAY_MS));
+        let before = |age: Duration| now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let Retention { history, runs, events, deliveries, versions, removed } = *keep;
         let mut pruned = Pruned::default();
-        self.prune_removed(at, before(keep.removed_days), &mut pruned).await?;
-        pruned.history += self.prune_history(at, before(keep.history_days), keep.history_per_unit).await?;
-        pruned.runs += self.prune_old_runs(at, before(keep.runs_days)).await?;
-        pruned.runs += self.prune_excess_runs(at, keep.runs_per_task).await?;
-        pruned.events += self.prune_events(at, before(keep.events_days), keep.events_max).await?;
-        self.prune_deliveries(at, before(keep.deliveries_days), keep).await?;
-        pruned.versions += self.prune_versions(at, keep.versions_per_unit).await?;
+        self.prune_removed(at, before(removed), &mut pruned).await?;
+        pruned.history += self.prune_history(at, before(history.age), history.count).await?;
+        pruned.runs += self.prune_old_runs(at, before(runs.age)).await?;
+        pruned.runs += self.prune_excess_runs(at, runs.count).await?;
+        pruned.events += self.prune_events(at, before(events.age), events.count).await?;
+        self.prune_deliveries(at, before(deliveries.age), deliveries.count).await?;
+        pruned.versions += self.prune_versions(at, versions).await?;
         Ok(pruned)
     }
 
@@ -106,13 +111,8 @@ impl Store {
         Ok(old + excess)
     }
 
-    async fn prune_deliveries(
-        &self,
-        at: Context<'_>,
-        before: i64,
-        keep: &Retention,
-    ) -> Result<u64, StoreError> {
-        let (most, most_altered) = (keep.deliveries_max, keep.altered_max);
+    async fn prune_deliveries(&self, at: Context<'_>, before: i64, most: u32) -> Result<u64, StoreError> {
+        let most_altered = most.min(MOST_ALTERED);
         let old = chunks!(
             self,
             at,
@@ -130,7 +130,7 @@ impl Store {
                   LIMIT ?)",
             most
         );
-        // Whoever knows the channel of a relay can have these written, and is to push nothing else out.
+        // They are to push nothing else out.
         let altered = chunks!(
             self,
             at,

@@ -335,51 +335,6 @@ impl Default for RunQuery {
     }
 }
 
-/// How long and how much is kept. What is in use stays whatever stands here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Days that a row of history is kept.
-    pub history_days: u32,
-    /// Newest rows of history that are kept of each unit.
-    pub history_per_unit: u32,
-    /// Days that a run is kept after its end, with its log.
-    pub runs_days: u32,
-    /// Newest runs that are kept of each task.
-    pub runs_per_task: u32,
-    /// Days that an event is kept.
-    pub events_days: u32,
-    /// Newest events that are kept.
-    pub events_max: u32,
-    /// Days that a delivery of a push webhook is kept.
-    pub deliveries_days: u32,
-    /// Newest deliveries that are kept.
-    pub deliveries_max: u32,
-    /// Newest rows on what relays altered that are kept.
-    pub altered_max: u32,
-    /// Versions that are kept of each unit beside those in use (DESIGN 10).
-    pub versions_per_unit: u32,
-    /// Days that anything is kept of a unit that is gone (DESIGN 2).
-    pub removed_days: u32,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self {
-            history_days: 90,
-            history_per_unit: 1_000,
-            runs_days: 30,
-            runs_per_task: 1_000,
-            deliveries_days: 30,
-            deliveries_max: 10_000,
-            altered_max: 1_000,
-            events_days: 7,
-            events_max: 100_000,
-            versions_per_unit: 10,
-            removed_days: 30,
-        }
-    }
-}
-
 /// How many rows [`super::Store::prune`] took away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {

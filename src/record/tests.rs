@@ -483,7 +483,10 @@ async fn every_call_can_be_spawned() {
     sent((store.kv_get(&run.task, &key), store.kv_set(&run.task, &key, "1", &limits, Timestamp(0))));
     sent((store.kv_delete(&run.task, &key), store.kv_list(&run.task, ""), store.begin_run(&run.id)));
     sent((store.append_log(&run.id, &[]), store.log(&run.id, 0, 1)));
-    sent((store.prune(&Retention::default(), Timestamp(0)), Store::open(std::path::Path::new("x"))));
+    sent((
+        store.prune(&crate::model::retention::Retention::default(), Timestamp(0)),
+        Store::open(std::path::Path::new("x")),
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,9 +6,10 @@ use std::time::Duration;
 use kindling::act::Exit;
 use kindling::model::event::EventType;
 use kindling::model::id::RunId;
-use kindling::model::limits::Limits;
+use kindling::model::limits::{Limits, RunLimits};
 use kindling::model::run::{Run, RunStatus};
 use kindling::reconcile::handle::Subject;
+use kindling::reconcile::message::RefusalKind;
 use kindling::reconcile::runs::Asked;
 use kindling::record::RunQuery;
 
@@ -58,6 +59,10 @@ async fn end(world: &World, asked: &mut Asked) -> Run {
     row(world, &asked.id).await
 }
 
+fn limit(world: &World, runs: RunLimits) {
+    world.service.core().limits.set(Limits { runs, ..Limits::default() });
+}
+
 fn ok(output: &str) -> Exit {
     Exit { code: Some(0), output: Some(output.into()), ..Exit::default() }
 }
@@ -66,7 +71,7 @@ fn ok(output: &str) -> Exit {
 async fn above_the_limit_of_the_service_runs_wait_in_order() {
     let world =
         world(&[("a", "manual: true", ""), ("b", "manual: true", ""), ("d", "daemon: true", "")]).await;
-    world.service.core().limits.set(Limits { runs: 1, ..Limits::default() });
+    limit(&world, RunLimits { at_once: 1, ..RunLimits::default() });
     let mut one = run(&world, "a").await;
     let (mut two, mut three, mut four) =
         (run(&world, "b").await, run(&world, "a").await, run(&world, "b").await);
@@ -98,6 +103,63 @@ async fn above_the_limit_of_the_service_runs_wait_in_order() {
     );
     let started = world.target.started();
     assert_eq!(started.iter().filter(|unit| *unit != "s/d").collect::<Vec<_>>(), ["s/a", "s/b", "s/b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_wait_beyond_the_limit_is_refused_or_skipped() {
+    let world = world(&[
+        ("a", "manual: true", ""),
+        ("b", "manual: true", "retries: {limit: 1, backoff: 1s}\n"),
+        ("next", "chain: {from: b, on: always}", ""),
+    ])
+    .await;
+    let few = RunLimits { at_once: 1, queued: 3, queued_of_task: 2, ..RunLimits::default() };
+    limit(&world, few);
+    let refused = async |task: &str| {
+        let refusal = world.service.run(&unit(task), &BTreeMap::new(), "[1]".into()).await.unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Busy);
+        refusal.message
+    };
+    let mut first = run(&world, "b").await;
+    let mut waits = vec![run(&world, "a").await, run(&world, "a").await];
+    assert_eq!(refused("a").await, "2 runs of s/a wait already, as many as `limits.task_queued_runs` allows");
+    waits.push(run(&world, "b").await);
+    assert_eq!(refused("b").await, "3 runs wait already, as many as `limits.queued_runs` allows");
+    assert_eq!(all(&world).await.len(), 4, "what is refused is not recorded");
+    // The attempt that would follow is skipped, and the reason stands in its row.
+    limit(&world, RunLimits { queued: 2, ..few });
+    world.target.end(&unit("b"), 1);
+    let failed = end(&world, &mut first).await;
+    let retry = row(&world, &failed.retried_by.unwrap()).await;
+    let why = "3 runs wait already, as many as `limits.queued_runs` allows";
+    assert_eq!((retry.status, retry.error.as_str()), (RunStatus::Skipped, why));
+    // Whoever begins or is cancelled makes room.
+    running(&world, "a", 1).await;
+    world.service.cancel(&waits[2].id).unwrap();
+    end(&world, &mut waits[2]).await;
+    let more = run(&world, "b").await;
+    assert_eq!(status(&world, &more).await, "queued");
+}
+
+#[tokio::test(start_paused = true)]
+async fn inputs_have_limits_too() {
+    let world = world(&[("a", "manual: true", ""), ("next", "chain: {from: a}", "")]).await;
+    limit(&world, RunLimits { at_once: 1, input_bytes: 5, queued_bytes: 8, ..RunLimits::default() });
+    let ask = async |input: &str| world.service.run(&unit("a"), &BTreeMap::new(), input.into()).await;
+    let refusal = ask("[1,2,3]").await.unwrap_err();
+    let why = "the input of the run has 7 bytes, more than the 5 of `limits.run_input`";
+    assert_eq!((refusal.kind, refusal.message.as_str()), (RefusalKind::Invalid, why));
+    let mut first = ask("[123]").await.unwrap();
+    ask("[123]").await.unwrap();
+    let refusal = ask("[123]").await.unwrap_err();
+    let why = "the inputs of runs that wait would have more than the 8 bytes of `limits.queued_input`";
+    assert_eq!((refusal.kind, refusal.message.as_str()), (RefusalKind::Busy, why));
+    running(&world, "a", 1).await;
+    world.target.end_with(&unit("a"), &ok("\"more than five\""));
+    end(&world, &mut first).await;
+    let chained = all(&world).await.into_iter().find(|run| run.task == unit("next")).unwrap();
+    let why = "the input of the run has 16 bytes, more than the 5 of `limits.run_input`";
+    assert_eq!((chained.status, chained.error.as_str()), (RunStatus::Skipped, why));
 }
 
 #[tokio::test(start_paused = true)]

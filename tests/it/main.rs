@@ -9,6 +9,7 @@ mod cli;
 mod cron;
 mod dev;
 mod dicode;
+mod digits;
 mod errors;
 mod faults;
 mod gallery;

@@ -205,6 +205,22 @@ async fn what_needs_a_restart_says_so_until_it_is_taken_back() {
     service_until(&client, "none is", |status| condition(status, "RestartRequired").is_empty()).await;
 }
 
+/// An edit of what is kept is carried out, and looks at no source for it.
+#[tokio::test]
+async fn another_retention_holds_at_once() {
+    let mut service = Service::new(&locals(&["one"]));
+    service.task("one/a", "echo\n");
+    let client = service.start().await;
+    for _ in 0..4 {
+        client.run("a").await;
+    }
+    assert_eq!(client.items("/api/v1/runs").await.len(), 4);
+    service.configure(&format!("retention: {{runs: {{count: 2}}}}\n{}", locals(&["one"])));
+    until("the oldest runs are gone", async || (client.items("/api/v1/runs").await.len() == 2).then_some(()))
+        .await;
+    assert!(!service.log().contains("limits changed"), "{}", service.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn other_limits_hold_at_once() {
     let mut service = Service::new(&locals(&["one"]));

@@ -62,10 +62,31 @@ def to_json(what, value):
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError("%s cannot be written as JSON: %s" % (what, error)) from None
+        raise TypeError("%s cannot be written as JSON: %s" % (what, reason(error, value))) from None
     if len(text) > MAX_BYTES:
         raise ValueError("%s has %d bytes as JSON, more than the %d allowed" % (what, len(text), MAX_BYTES))
     return text
+
+
+def reason(error, value):
+    """Why a value cannot be written, in words that all languages share."""
+    if isinstance(error, UnicodeEncodeError):
+        return "it holds %s" % surrogate(error)
+    if type(error) is not ValueError:
+        return error
+    import json
+
+    odd = []
+    try:
+        json.loads(json.dumps(value), parse_constant=odd.append)
+    except (ValueError, RecursionError):
+        # A circle.
+        return error
+    return "it holds %s" % odd[0] if odd else error
+
+
+def surrogate(error):
+    return "a lone surrogate, %r, which is no character" % error.object[error.start]
 
 
 class Log:
@@ -128,8 +149,11 @@ def ask(kind, name, key, value=b""):
         raise RuntimeError("kv: only the process that kindling started can use it")
     if kv_asks == _thread.get_ident():
         raise RuntimeError("kv: what interrupts a call of kv cannot use it")
-    key = key.encode()
-    payload = kind + len(key).to_bytes(4, "big") + key + value
+    try:
+        text = key.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("kv: the key %r holds %s" % (key, surrogate(error))) from None
+    payload = kind + len(text).to_bytes(4, "big") + text + value
     if len(payload) > MAX_BYTES:
         raise ValueError("kv.%s: %d bytes are more than the %d allowed" % (name, len(payload), MAX_BYTES))
     with KV_LOCK:

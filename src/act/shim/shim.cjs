@@ -84,6 +84,25 @@ function announce(found) {
   if (mode === null) send("M", (mode = found));
 }
 
+/** What would be written as null although it is not null. A property that is undefined is as one that is not there. */
+function lost(value) {
+  let found = null;
+  JSON.stringify(value, function (name, part) {
+    const isNumber = typeof part === "number" || part instanceof Number;
+    const isNothing = part === undefined || typeof part === "function" || typeof part === "symbol";
+    if (isNumber && !Number.isFinite(Number(part))) found ??= String(part);
+    if (isNothing && Array.isArray(this)) found ??= part === undefined ? "undefined" : `a ${typeof part}`;
+    return part;
+  });
+  return found;
+}
+
+/** Half of a surrogate pair, which is written as an escape. */
+function surrogate(text) {
+  const lone = /(?<!\\)(?:\\\\)*\\(ud[89a-f][0-9a-f]{2})/.exec(text);
+  return lone && `a lone surrogate, '\\${lone[1]}', which is no character`;
+}
+
 function toJson(what, value) {
   if (value === undefined) return "null";
   let text;
@@ -93,6 +112,8 @@ function toJson(what, value) {
     throw new TypeError(`${what} cannot be written as JSON: ${error.message}`);
   }
   if (text === undefined) throw new TypeError(`${what} cannot be written as JSON: it is a ${typeof value}`);
+  const odd = (text.includes("null") && lost(value)) || (text.includes("\\ud") && surrogate(text));
+  if (odd) throw new TypeError(`${what} cannot be written as JSON: it holds ${odd}`);
   const size = Buffer.byteLength(text);
   if (size > MAX_BYTES) throw new RangeError(`${what} has ${size} bytes as JSON, more than the ${MAX_BYTES} allowed`);
   return text;
@@ -127,6 +148,10 @@ let turn = Promise.resolve();
 
 async function ask(kind, name, key, value = "") {
   if (typeof key !== "string") throw new TypeError(`kv.${name} takes a text, not ${key === null ? "null" : typeof key}`);
+  if (/\p{Surrogate}/u.test(key)) {
+    const shown = JSON.stringify(key).slice(1, -1);
+    throw new TypeError(`kv: the key '${shown}' holds a lone surrogate, which is no character`);
+  }
   const text = Buffer.from(key);
   const head = Buffer.alloc(5);
   head.write(kind, 0, "latin1");
@@ -161,6 +186,7 @@ async function hear(count) {
 const kv = Object.freeze({
   get: (key) => ask("g", "get", key),
   set: async (key, value) => {
+    if (value === undefined) throw new TypeError(`the value of ${util.inspect(key)} is undefined, which is not JSON`);
     await ask("s", "set", key, toJson(`the value of ${util.inspect(key)}`, value));
   },
   delete: (key) => ask("d", "delete", key),

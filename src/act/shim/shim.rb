@@ -49,6 +49,12 @@ module KindlingShim
     JSON.parse(text, max_nesting: false)
   end
 
+  # Why a value cannot be written, in words that all languages share.
+  def reason(error)
+    odd = error.message[/(-?Infinity|NaN) not allowed/, 1]
+    odd ? "it holds #{odd}" : error.message
+  end
+
   def to_json(what, value)
     return "null" if value.nil?
 
@@ -56,7 +62,7 @@ module KindlingShim
     begin
       text = JSON.generate(value)
     rescue StandardError, SystemStackError => error
-      raise TypeError, "#{what} cannot be written as JSON: #{error.message}"
+      raise TypeError, "#{what} cannot be written as JSON: #{reason(error)}"
     end
     size = text.bytesize
     raise ArgumentError, "#{what} has #{size} bytes as JSON, more than the #{MAX_BYTES} allowed" if size > MAX_BYTES

@@ -81,7 +81,7 @@ async fn an_input_that_cannot_travel_is_refused_before_anything_is_started() {
     let refusal = |error: ActError| std::error::Error::source(&error).unwrap().to_string();
     let error = refusal(target.start(launch("{".into())).await.unwrap_err());
     assert!(error.contains("not JSON"), "{error}");
-    let large = format!("\"{}\"", "x".repeat(MAX_MESSAGE_BYTES));
+    let large = format!("\"{}\"", "x".repeat(crate::act::MAX_MESSAGE_BYTES));
     let error = refusal(target.start(launch(large)).await.unwrap_err());
     assert!(error.contains("16777218 bytes, more than the 16777216"), "{error}");
     assert!(!dir.path().join("versions").exists());

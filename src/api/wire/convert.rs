@@ -15,9 +15,9 @@ use crate::reconcile::message::{Done, Report};
 use crate::record::{Hold, SourceRecord, Suspension, UnitRecord};
 
 use super::{
-    ConditionView, DeliveryView, EventView, FieldPlaceView, FieldView, FileChangeView, HistoryView, HoldView,
-    LogView, Phases, ProblemView, RelayView, ReportView, RevisionsView, RunView, SourceView, StepView,
-    SuspensionView, TriggerView, UnitProblems, UnitView, Unready, WebhookView,
+    AnyJson, ConditionView, DeliveryView, EventView, FieldPlaceView, FieldView, FileChangeView, HistoryView,
+    HoldView, LogView, Phases, ProblemView, RelayView, ReportView, RevisionsView, RunView, SourceView,
+    StepView, SuspensionView, TriggerView, UnitProblems, UnitView, Unready, WebhookView,
 };
 
 fn phases(all: &[(String, f64)]) -> Phases {
@@ -234,8 +234,7 @@ impl From<&(i64, HistoryRow)> for HistoryView {
 
 impl From<&Run> for RunView {
     fn from(run: &Run) -> Self {
-        let output =
-            run.output.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let output = run.output.as_deref().and_then(AnyJson::read).unwrap_or_default();
         Self {
             id: run.id.to_string(),
             task: run.task.to_string(),

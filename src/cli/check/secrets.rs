@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::app::TOKEN_FILE;
 use crate::config::Settings;
+use crate::config::secret::{credential, credential_hint};
 use crate::model::source::{GitAuth, Origin, SourceSpec};
 
 use super::super::Context;
@@ -56,7 +57,11 @@ pub(super) fn credentials(sources: &[SourceSpec], findings: &mut Findings) {
             }
             Some(GitAuth::TokenEnv(name)) => {
                 let message = format!("its token is in {name}, which is not set here; the service needs it");
-                findings.warn(&check, message, format!("set {name} where the service starts"));
+                findings.fail(
+                    &check,
+                    message,
+                    format!("set {name} where the service starts, and here to check it"),
+                );
             }
             Some(GitAuth::TokenFile(file)) => secret_file(&check, "its token", file, findings),
             Some(GitAuth::SshKeyFile(file)) => secret_file(&check, "its key", file, findings),
@@ -74,12 +79,20 @@ fn secret_file(check: &str, what: &str, file: &Path, findings: &mut Findings) {
     match read {
         Err(error) => {
             let message = format!("{what} in {shown} cannot be read: {error}");
-            findings.fail(check, message, format!("put it there, then: chmod 600 {word}"));
+            let hint = credential(file)
+                .map_or_else(|| format!("put it there, then: chmod 600 {word}"), credential_hint);
+            findings.fail(check, message, hint);
         }
         Ok((_, 0)) => findings.fail(check, format!("{shown} is empty"), "put the secret into it"),
-        Ok((mode, _)) if mode & 0o077 != 0 => {
+        // A credential of systemd is for its service alone, whatever its mode says.
+        Ok((mode, _)) if mode & 0o077 != 0 && !is_given(file) => {
             findings.warn(check, format!("others may read {what} in {shown}"), format!("chmod 600 {word}"));
         }
         Ok(_) => findings.ok(check, format!("{what} is in {shown}")),
     }
+}
+
+fn is_given(file: &Path) -> bool {
+    let own = Context::env("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty());
+    credential(file).is_some() || own.is_some_and(|dir| file.starts_with(dir))
 }

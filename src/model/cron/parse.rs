@@ -11,7 +11,7 @@ use super::{Cron, Stars};
 pub struct CronError(pub(super) String);
 
 /// Names for whole expressions, and what they stand for.
-const NAMES: [(&str, &str); 7] = [
+const NAMED: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
     ("@midnight", "0 0 * * *"),
@@ -21,8 +21,9 @@ const NAMES: [(&str, &str); 7] = [
     ("@annually", "0 0 1 1 *"),
 ];
 
-/// Longest item that a message repeats, in characters.
+/// Longest item that a message repeats, in characters: with letters in it, and without.
 const MAX_SHOWN: usize = 12;
+const MAX_NUMBERS_SHOWN: usize = 40;
 
 /// A field: what it is called and what it may hold.
 pub(super) struct Field {
@@ -44,6 +45,29 @@ pub(super) const FIELDS: [Field; 5] = [
     // 0 and 7 are both Sunday.
     Field { name: "day of week", min: 0, max: 7, words: &WEEKDAYS },
 ];
+
+impl Cron {
+    /// The names for whole expressions.
+    pub const NAMES: [&str; 7] = {
+        let mut names = [""; 7];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = NAMED[at].0;
+            at += 1;
+        }
+        names
+    };
+}
+
+const UNKNOWN_NAME: &str = "begins with `@` and is no known name";
+
+impl CronError {
+    /// Whether a name such as `@daily` was wanted, and another one stood there.
+    #[must_use]
+    pub fn is_unknown_name(&self) -> bool {
+        self.0.starts_with(UNKNOWN_NAME)
+    }
+}
 
 impl FromStr for Cron {
     type Err = CronError;
@@ -99,7 +123,7 @@ pub(super) fn fields(text: &str) -> Result<[&str; 5], CronError> {
 }
 
 fn named<'a>(text: &str, name: &str) -> Result<[&'a str; 5], CronError> {
-    let found = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(text));
+    let found = NAMED.iter().find(|(known, _)| known.eq_ignore_ascii_case(text));
     if let Some((_, expression)) = found {
         return fields(expression);
     }
@@ -108,8 +132,7 @@ fn named<'a>(text: &str, name: &str) -> Result<[&'a str; 5], CronError> {
         "every" => "names `@every`, which is not of cron; write it as fields, such as `*/15 * * * *`".into(),
         "reboot" => "names `@reboot`; what starts with kindling is a `daemon`".into(),
         _ => {
-            let known: Vec<&str> = NAMES.iter().map(|(known, _)| *known).collect();
-            format!("begins with `@` and is no known name; known: {}", known.join(", "))
+            format!("{UNKNOWN_NAME}; known: {}", Cron::NAMES.join(", "))
         }
     }))
 }
@@ -139,8 +162,8 @@ impl Field {
                 let only = self.value(range, item)?;
                 if step.is_some() {
                     let message = format!(
-                        "has a step after a single value in {}; write a range before it, such as `{}-{}/2`",
-                        shown(item),
+                        "has a step after a single value{}; write a range before it, such as `{}-{}/2`",
+                        shown(item).map(|item| format!(" in {item}")).unwrap_or_default(),
                         self.min,
                         self.top(),
                     );
@@ -150,7 +173,7 @@ impl Field {
             }
         };
         if first > last {
-            return Err(self.error(&format!("has a range that ends before it begins: {}", shown(item))));
+            return Err(self.error(&about("has a range that ends before it begins", item)));
         }
         let step = step.map_or(Ok(1), |step| self.step(step, item, last - first))?;
         Ok((first..=last).step_by(usize::from(step)).fold(0, |set, value| set | 1 << value))
@@ -162,15 +185,14 @@ impl Field {
     }
 
     fn step(&self, text: &str, item: &str, length: u8) -> Result<u8, CronError> {
-        let step = number(text)
-            .ok_or_else(|| self.error(&format!("has a step that is no number: {}", shown(item))))?;
+        let step = number(text).ok_or_else(|| self.error(&about("has a step that is no number", item)))?;
         match u8::try_from(step) {
-            Ok(0) => Err(self.error(&format!("has a step of 0: {}", shown(item)))),
+            Ok(0) => Err(self.error(&about("has a step of 0", item))),
             Ok(step) if step <= length => Ok(step),
-            _ => Err(self.error(&format!(
-                "has a step that is larger than its range: {} fires only at the first value",
-                shown(item)
-            ))),
+            _ => {
+                let message = "has a step that is larger than its range, so that only the first value fires";
+                Err(self.error(&about(message, item)))
+            }
         }
     }
 
@@ -191,7 +213,8 @@ impl Field {
             Ok(value) if (self.min..=self.max).contains(&value) => Ok(value),
             _ => {
                 let (min, max) = (self.min, self.max);
-                Err(self.error(&format!("is not from {min} to {max}: {}", shown(item))))
+                let message = format!("is not from {min} to {max}");
+                Err(self.error(&about(&message, item)))
             }
         }
     }
@@ -199,19 +222,20 @@ impl Field {
     fn no_value(&self, text: &str, item: &str) -> CronError {
         let begins = |word: &&&str| text.get(..3).is_some_and(|head| head.eq_ignore_ascii_case(word));
         if let Some(word) = self.words.iter().find(begins) {
-            return self.error(&format!("has an unknown name {}; did you mean `{word}`?", shown(item)));
+            let name = shown(item).map(|item| format!(" {item}")).unwrap_or_default();
+            return self.error(&format!("has an unknown name{name}; did you mean `{word}`?"));
         }
         match text {
             "?" => self.error("has a `?`, which is not of cron; write `*`"),
-            "" => self.error(&format!("has a range or a step without its beginning or end: {}", shown(item))),
+            "" => self.error(&about("has a range or a step without its beginning or end", item)),
             _ if self.words.is_empty() => {
-                self.error(&format!("takes numbers, `*`, ranges, lists and steps, not {}", shown(item)))
+                self.error(&format!("takes numbers, `*`, ranges, lists and steps, {}", not(item)))
             }
-            _ => self.error(&format!(
-                "takes numbers, names such as `{}`, `*`, ranges, lists and steps, not {}",
-                self.words[1],
-                shown(item)
-            )),
+            _ => {
+                let name = self.words[1];
+                let takes = format!("takes numbers, names such as `{name}`, `*`, ranges, lists and steps");
+                self.error(&format!("{takes}, {}", not(item)))
+            }
         }
     }
 
@@ -224,12 +248,20 @@ fn number(text: &str) -> Option<u32> {
     (!text.is_empty() && text.bytes().all(|c| c.is_ascii_digit())).then(|| text.parse().unwrap_or(u32::MAX))
 }
 
-/// An item as a message repeats it: what is no part of any expression may be a secret that was put here.
-fn shown(item: &str) -> String {
+/// What a message says, with the item that it is about.
+fn about(message: &str, item: &str) -> String {
+    shown(item).map_or_else(|| message.to_owned(), |item| format!("{message}: {item}"))
+}
+
+fn not(item: &str) -> String {
+    shown(item).map_or_else(|| "and nothing else".to_owned(), |item| format!("not {item}"))
+}
+
+/// An item as far as it may be repeated: what is no part of any expression may be a secret that was put here.
+fn shown(item: &str) -> Option<String> {
+    let is_number = |c: char| c.is_ascii_digit() || "*,-/".contains(c);
     let is_like_cron = |c: char| c.is_ascii_alphanumeric() || "*,-/#?.".contains(c);
-    if item.len() <= MAX_SHOWN && item.chars().all(is_like_cron) {
-        format!("`{item}`")
-    } else {
-        "what stands there".into()
-    }
+    let is_short = item.len() <= MAX_SHOWN && item.chars().all(is_like_cron);
+    let is_numbers = item.len() <= MAX_NUMBERS_SHOWN && item.chars().all(is_number);
+    (is_short || is_numbers).then(|| format!("`{item}`"))
 }

@@ -111,8 +111,8 @@ fn says_what_is_wrong() {
     "* * * 13 *": is no cron expression: its month is not from 1 to 12: `13`
     "* * * * 8": is no cron expression: its day of week is not from 0 to 7: `8`
     "*/0 * * * *": is no cron expression: its minute has a step of 0: `*/0`
-    "*/90 * * * *": is no cron expression: its minute has a step that is larger than its range: `*/90` fires only at the first value
-    "* */24 * * *": is no cron expression: its hour has a step that is larger than its range: `*/24` fires only at the first value
+    "*/90 * * * *": is no cron expression: its minute has a step that is larger than its range, so that only the first value fires: `*/90`
+    "* */24 * * *": is no cron expression: its hour has a step that is larger than its range, so that only the first value fires: `*/24`
     "5/15 * * * *": is no cron expression: its minute has a step after a single value in `5/15`; write a range before it, such as `0-59/2`
     "22-2 * * * *": is no cron expression: its minute has a range that ends before it begins: `22-2`
     "1,2,,3 * * * *": is no cron expression: its minute has an empty item in its list
@@ -133,8 +133,8 @@ fn says_what_is_wrong() {
     "*-5 * * * *": is no cron expression: its minute takes numbers, `*`, ranges, lists and steps, not `*-5`
     "99999999999 * * * *": is no cron expression: its minute is not from 0 to 59: `99999999999`
     "* * * * fri-sunday": is no cron expression: its day of week has an unknown name `fri-sunday`; did you mean `sun`?
-    "hunter2hunter2hunter2 * * * *": is no cron expression: its minute takes numbers, `*`, ranges, lists and steps, not what stands there
-    "\u{1b}[2J * * * *": is no cron expression: its minute takes numbers, `*`, ranges, lists and steps, not what stands there
+    "hunter2hunter2hunter2 * * * *": is no cron expression: its minute takes numbers, `*`, ranges, lists and steps, and nothing else
+    "\u{1b}[2J * * * *": is no cron expression: its minute takes numbers, `*`, ranges, lists and steps, and nothing else
     "0 0 30 2 *": never fires: none of its months has such a day
     "0 0 31 4,6,9,11 *": never fires: none of its months has such a day
     "0 0 31 2 */2": never fires: none of its months has such a day

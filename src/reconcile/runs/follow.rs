@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::order::{Order, StopReason};
-use super::{Active, Admission, Runner, Seat, Work, random, skipped};
+use super::queue::skipped;
+use super::{Active, Admission, Runner, Seat, Work, random};
 use crate::act::Target;
 use crate::model::id::{RunId, UnitId};
 use crate::model::run::{Run, RunStatus};
@@ -91,6 +92,9 @@ impl<T: Target> Runner<T> {
         let order =
             Order { input, detail: run.id.to_string(), lineage, ..Order::new(version, params, "chain") };
         let row = self.row(&order);
+        if let Some(why) = self.oversized(&order.input) {
+            return Some(Follower::Over(skipped(row, why)));
+        }
         match refused {
             None => Some(self.comes(row, order, run, None)),
             Some(error) => {
@@ -107,7 +111,7 @@ impl<T: Target> Runner<T> {
     fn comes(&self, row: Run, order: Order, before: &Run, later: Option<Duration>) -> Follower {
         match self.admit(&order, &row.id, Some(&before.id), later) {
             Admission::Comes(active, seat, go) => Follower::Waits { row, order, active, seat, go },
-            Admission::Forbidden(other) => Follower::Over(skipped(row, &other)),
+            Admission::Full(why) | Admission::Forbidden(why) => Follower::Over(skipped(row, why)),
         }
     }
 
@@ -115,7 +119,7 @@ impl<T: Target> Runner<T> {
     pub(super) async fn set_off(self: &Arc<Self>, follower: Follower, is_recorded: bool) {
         match follower {
             Follower::Waits { row, active, seat, .. } if !is_recorded => {
-                self.withdraw(&row.id, &active, &seat);
+                self.lock().withdraw(&row.id, &active, &seat);
             }
             Follower::Waits { row, order, active, seat, go } => {
                 for other in go {

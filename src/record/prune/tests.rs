@@ -1,12 +1,14 @@
 //! Retention: its bounds hold, and nothing goes that is in use.
 
 use crate::model::id::{RunId, SourceName, UnitId};
+use crate::model::retention::{Kept, days};
 use crate::model::run::Run;
 
 use super::super::samples::*;
 use super::super::*;
 use super::*;
 
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const NOW: i64 = 1_000 * DAY_MS;
 
 fn days_ago(days: i64) -> i64 {
@@ -21,19 +23,9 @@ async fn store() -> Store {
 
 /// Keeps everything.
 fn all() -> Retention {
-    Retention {
-        history_days: u32::MAX,
-        history_per_unit: u32::MAX,
-        runs_days: u32::MAX,
-        runs_per_task: u32::MAX,
-        events_days: u32::MAX,
-        events_max: u32::MAX,
-        deliveries_days: u32::MAX,
-        deliveries_max: u32::MAX,
-        altered_max: u32::MAX,
-        versions_per_unit: u32::MAX,
-        removed_days: u32::MAX,
-    }
+    let all = Kept { age: Duration::MAX, count: u32::MAX };
+    let (versions, removed) = (u32::MAX, Duration::MAX);
+    Retention { history: all, runs: all, events: all, deliveries: all, versions, removed }
 }
 
 async fn prune(store: &Store, keep: &Retention) -> Pruned {
@@ -59,9 +51,9 @@ async fn history_goes_by_age_and_count() {
     store.commit(recording).await.unwrap();
     assert_eq!(prune(&store, &all()).await, Pruned::default());
 
-    let keep = Retention { history_days: 90, ..all() };
+    let keep = Retention { history: Kept { age: days(90), ..all().history }, ..all() };
     assert_eq!(prune(&store, &keep).await, Pruned { history: 1500, ..Pruned::default() });
-    let keep = Retention { history_per_unit: 20, ..all() };
+    let keep = Retention { history: Kept { count: 20, ..all().history }, ..all() };
     assert_eq!(prune(&store, &keep).await, Pruned { history: 3460, ..Pruned::default() });
     let left = history(&store).await;
     let newest: Vec<_> = (3460..3500).rev().map(|n| (id(n % 2), days_ago(1) + i64::from(n))).collect();
@@ -76,9 +68,9 @@ async fn events_go_by_age_and_count() {
     store.put_events(&events).await.unwrap();
     let fresh: Vec<_> = (0..50).map(|n| event(n, days_ago(1))).collect();
     store.put_events(&fresh).await.unwrap();
-    let keep = Retention { events_days: 7, ..all() };
+    let keep = Retention { events: Kept { age: days(7), ..all().events }, ..all() };
     assert_eq!(prune(&store, &keep).await, Pruned { events: 2500, ..Pruned::default() });
-    let keep = Retention { events_max: 20, ..all() };
+    let keep = Retention { events: Kept { count: 20, ..all().events }, ..all() };
     assert_eq!(prune(&store, &keep).await, Pruned { events: 30, ..Pruned::default() });
     assert_eq!(store.events_since(Timestamp(0), 1000).await.unwrap(), fresh[30..]);
 }
@@ -96,10 +88,10 @@ async fn runs_go_by_age_and_count_with_their_logs() {
             store.finish_run(&over(&run, days_ago(days)), &[]).await.unwrap();
         }
     }
-    let keep = Retention { runs_days: 30, ..all() };
+    let keep = Retention { runs: Kept { age: days(30), ..all().runs }, ..all() };
     assert_eq!(prune(&store, &keep).await, Pruned { runs: 8, ..Pruned::default() });
     assert_eq!(runs(&store).await.len(), 22);
-    let keep = Retention { runs_per_task: 3, ..all() };
+    let keep = Retention { runs: Kept { count: 3, ..all().runs }, ..all() };
     prune(&store, &keep).await;
     let expected = [29, 28, 27, 26, 25, 24, 21, 14, 7, 0].map(run_id);
     assert_eq!(runs(&store).await, expected);
@@ -132,7 +124,7 @@ async fn versions_in_use_stay_whatever_their_age() {
     }
     store.finish_run(&over(&ended, NOW), &[]).await.unwrap();
 
-    let keep = Retention { versions_per_unit: 10, ..all() };
+    let keep = Retention { versions: 10, ..all() };
     let pruned = prune(&store, &keep).await;
     let kept = |versions: Vec<VersionSummary>| versions.into_iter().map(|v| v.hash).collect::<Vec<_>>();
     let newest = (21..=30).rev();
@@ -174,7 +166,7 @@ async fn what_a_removed_unit_left_goes_after_its_time() {
         removal.removed = vec![id(n)];
         store.commit(removal).await.unwrap();
     }
-    let keep = Retention { removed_days: 30, ..all() };
+    let keep = Retention { removed: days(30), ..all() };
     let pruned = prune(&store, &keep).await;
     assert_eq!(pruned, Pruned { history: 2, runs: 1, versions: 1, values: 1, units: 1, ..Pruned::default() });
     for (n, kept) in [(1, None), (3, Some("1")), (4, Some("1"))] {

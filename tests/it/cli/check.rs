@@ -56,7 +56,7 @@ fn credentials_of_sources_are_looked_for_and_never_shown() {
 }
 
 #[test]
-fn a_variable_that_is_not_set_here_may_be_set_for_the_service() {
+fn what_a_service_that_is_started_here_would_lack_is_a_failure() {
     let place = Place::new();
     place.write(
         "kindling.yaml",
@@ -65,10 +65,43 @@ fn a_variable_that_is_not_set_here_may_be_set_for_the_service() {
     assert_found(
         &place,
         "source team",
-        &["warn its token is in GIT_TOKEN, which is not set here", "-> set GIT_TOKEN"],
+        &["fail its token is in GIT_TOKEN, which is not set here", "-> set GIT_TOKEN"],
     );
+    assert_eq!(place.run(&["check"]).code, 1);
     let place = place.set("GIT_TOKEN", "hunter2hunter2");
     assert_found(&place, "source team", &["ok its token is in GIT_TOKEN -> "]);
+}
+
+#[test]
+fn credentials_of_the_service_manager_are_told_as_such() {
+    let place = Place::new();
+    let given = "/run/credentials/kindling-that-is-not-there.service";
+    let text = format!(
+        "server: {{listen: \"127.0.0.1:1\", token_file: {given}/api-token}}\nsources:\n  - name: team\n    git: {{url: \
+         \"https://git.example.org/jobs.git\", auth: {{token_file: {given}/git-token}}}}\n"
+    );
+    place.write("kindling.yaml", &text);
+    let hint =
+        |name: &str| format!("-> systemd gives it to the service alone, by `LoadCredential={name}:FILE`");
+    assert_found(&place, "source team", &["fail its token in /run/credentials", &hint("git-token")]);
+    assert_found(
+        &place,
+        "configuration",
+        &[
+            "fail [ROOT]/work/kindling.yaml:1:45: `server.token_file` names a file that cannot be read",
+            &hint("api-token"),
+        ],
+    );
+    assert_eq!(place.run(&["check"]).code, 1);
+    // Where it runs with credentials of its own, these are looked at, under whatever name its unit has.
+    place.write("own/api-token", "hunter2hunter2hunter2\n");
+    place.write("own/git-token", "hunter2hunter2hunter2\n");
+    let own = place.here().join("own").display().to_string();
+    let place = place.set("CREDENTIALS_DIRECTORY", &own);
+    assert_found(&place, "source team", &["ok its token is in [ROOT]/work/own/git-token"]);
+    assert_found(&place, "token", &["ok the configuration names one"]);
+    let shown = place.run(&["check"]);
+    assert!(!shown.shown().contains("hunter2"), "{}", shown.shown());
 }
 
 #[test]

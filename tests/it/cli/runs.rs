@@ -94,7 +94,7 @@ fn run_takes_its_input_from_a_file() {
     let place = with(&fake);
     place.write("in.json", "{\"x\": 1}").write("bad.json", "{");
     assert_eq!(place.run(&["run", "t", "--input-file", "in.json"]).code, 0);
-    assert!(fake.calls()[0].body.contains(r#""input":{"x":1}"#));
+    assert!(fake.calls()[0].body.contains(r#""input":{"x": 1}"#), "it travels as it is written");
     insta::assert_snapshot!(place.run(&["run", "t", "--input-file", "bad.json"]).shown(), @r#"
     exit 2
     err: error: the input file bad.json is not JSON

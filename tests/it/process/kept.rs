@@ -130,6 +130,87 @@ async fn what_cannot_be_kept_is_an_error_that_names_the_key() {
 }
 
 #[tokio::test]
+async fn what_is_no_json_is_refused_alike_in_every_language() {
+    let bench = Bench::new();
+    let python = "def main(kv):\n  said = []\n  odd = [float('nan'), [float('-inf')], {'a': float('inf')}, '\\udc80', {'\\udc80': 1}]\n  for value in odd:\n    \
+                  try:\n      kv.set('k', value)\n    except Exception as error:\n      said.append(str(error))\n  \
+                  try:\n    kv.get('\\udc80')\n  except Exception as error:\n    said.append(str(error))\n  \
+                  kv.set('big', 12345678901234567890123)\n  kv.set('kept', ['NaN', {'Infinity': None}])\n  return said\n";
+    let javascript = "export default async ({ kv }) => {\n  const said = [];\n  const odd = [NaN, [-Infinity], { a: Infinity }, '\\udc80', { '\\udc80': 1 }];\n  \
+                      for (const value of [...odd, undefined, [undefined], [() => 1], new Number(NaN)]) {\n    try { await kv.set('k', value); } catch (error) { said.push(error.message); }\n  }\n  \
+                      try { await kv.get('\\udc80'); } catch (error) { said.push(error.message); }\n  \
+                      await kv.set('kept', ['NaN', { Infinity: null, gone: undefined, text: '\\\\ud800 \\u{1f600}' }]);\n  return said;\n};\n";
+    let ruby = "def main(kv:)\n  said = [Float::NAN, [-Float::INFINITY], { 'a' => Float::INFINITY }].map do |value|\n    \
+                begin\n      kv.set('k', value)\n      nil\n    rescue StandardError => error\n      error.message\n    end\n  end\n  \
+                kv.set('big', 12345678901234567890123)\n  kv.set('kept', ['NaN', { 'Infinity' => nil }])\n  said.compact\nend\n";
+    for (runtime, entry, script) in scripts() {
+        let is_async = script.contains("await");
+        let (script, is_javascript) = match runtime {
+            Runtime::Python if is_async => {
+                (python.replace("def main", "async def main").replace("kv.", "await kv."), false)
+            }
+            Runtime::Python => (python.to_owned(), false),
+            Runtime::Ruby => (ruby.to_owned(), false),
+            _ => (javascript.to_owned(), true),
+        };
+        let done = bench.script(runtime.clone(), entry, &script).run().await;
+        let said: Vec<String> = serde_json::from_value(done.well()).unwrap();
+        let quote = if matches!(runtime, Runtime::Ruby) { '"' } else { '\'' };
+        let odd =
+            |what: &str| format!("the value of {quote}k{quote} cannot be written as JSON: it holds {what}");
+        assert_eq!(said[..3], [odd("NaN"), odd("-Infinity"), odd("Infinity")], "{runtime:?}");
+        if !matches!(runtime, Runtime::Ruby) {
+            let lone = odd("a lone surrogate, '\\udc80', which is no character");
+            assert_eq!(said[3..5], [lone.clone(), lone], "{runtime:?}");
+            let key = said.last().unwrap();
+            assert!(
+                key.starts_with("kv: the key '\\u") && key.contains("lone surrogate"),
+                "{runtime:?}: {key}"
+            );
+        }
+        if is_javascript {
+            let undefined = "the value of 'k' is undefined, which is not JSON".to_owned();
+            assert_eq!(
+                said[5..9],
+                [undefined, odd("undefined"), odd("a function"), odd("NaN")],
+                "{runtime:?}"
+            );
+            let kept =
+                r#"["NaN",{"Infinity":null,"text":"\\ud800 \u{1f600}"}]"#.replace("\\u{1f600}", "\u{1f600}");
+            assert_eq!(done.kept["kept"], kept, "{runtime:?}");
+        } else {
+            assert_eq!(
+                (done.kept["big"].as_str(), done.kept["kept"].as_str()),
+                ("12345678901234567890123", r#"["NaN",{"Infinity":null}]"#)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_main_returns_is_held_to_the_same_rule() {
+    let bench = Bench::new();
+    for (runtime, entry, script) in scripts() {
+        let values: &[(&str, &str)] = match runtime {
+            Runtime::Python if script.contains("await") => continue,
+            Runtime::Python => &[("def main():\n  return [float('nan')]\n", "it holds NaN")],
+            Runtime::Ruby => &[("def main = [Float::NAN]\n", "it holds NaN")],
+            _ => &[
+                ("export default () => [NaN];", "it holds NaN"),
+                ("export default () => [1, undefined];", "it holds undefined"),
+            ],
+        };
+        for (script, why) in values {
+            let error = bench.script(runtime.clone(), entry, script).run().await.exit.error.unwrap();
+            assert!(
+                error.ends_with(&format!("what main returned cannot be written as JSON: {why}")),
+                "{runtime:?}: {error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn many_calls_at_once_and_much_log_beside_them_go_through() {
     let bench = Bench::new();
     let javascript = "export default async ({ kv, log }) => {\n  const big = 'x'.repeat(200_000);\n  const calls = [];\n  \

@@ -1,0 +1,131 @@
+//! How many runs wait, and how much their inputs take: both have limits. What is beyond does not come.
+
+use std::collections::HashMap;
+
+use super::Runner;
+use crate::act::Target;
+use crate::model::id::{RunId, UnitId};
+use crate::model::limits::RunLimits;
+use crate::model::run::{Run, RunStatus};
+use crate::record::StoreError;
+
+/// Why a run that was asked for is not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Too many wait already; names the limit.
+    #[error("{0}")]
+    Full(String),
+}
+
+/// The runs that wait.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// The size of each one's input, in bytes.
+    runs: HashMap<RunId, u64>,
+    tasks: HashMap<UnitId, usize>,
+    bytes: u64,
+}
+
+impl Queue {
+    /// A run waits from now on.
+    ///
+    /// # Errors
+    /// It may not: why, with the key of the limit.
+    pub(super) fn enter(
+        &mut self,
+        task: &UnitId,
+        id: &RunId,
+        bytes: u64,
+        most: &RunLimits,
+    ) -> Result<(), String> {
+        let of_task = self.tasks.get(task).copied().unwrap_or(0);
+        if of_task >= most.queued_of_task {
+            return Err(format!(
+                "{of_task} runs of {task} wait already, as many as `limits.task_queued_runs` allows"
+            ));
+        }
+        if self.runs.len() >= most.queued {
+            return Err(format!(
+                "{} runs wait already, as many as `limits.queued_runs` allows",
+                self.runs.len()
+            ));
+        }
+        // A single one always fits: its own size has a limit too.
+        if self.bytes > 0 && self.bytes.saturating_add(bytes) > most.queued_bytes {
+            return Err(format!(
+                "the inputs of runs that wait would have more than the {} bytes of `limits.queued_input`",
+                most.queued_bytes
+            ));
+        }
+        self.runs.insert(id.clone(), bytes);
+        self.bytes += bytes;
+        *self.tasks.entry(task.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    /// A run waits no longer, if it did.
+    pub(super) fn leave(&mut self, task: &UnitId, id: &RunId) {
+        let Some(bytes) = self.runs.remove(id) else { return };
+        self.bytes -= bytes;
+        if let Some(of_task) = self.tasks.get_mut(task) {
+            *of_task -= 1;
+            if *of_task == 0 {
+                self.tasks.remove(task);
+            }
+        }
+    }
+}
+
+impl<T: Target> Runner<T> {
+    /// Why an input is too large for a run, if it is.
+    #[must_use]
+    pub fn oversized(&self, input: &str) -> Option<String> {
+        let (bytes, most) = (input.len() as u64, self.limits.get().runs.input_bytes);
+        (bytes > most).then(|| {
+            format!("the input of the run has {bytes} bytes, more than the {most} of `limits.run_input`")
+        })
+    }
+}
+
+/// The run as it is recorded where it did not come.
+pub(super) fn skipped(run: Run, error: String) -> Run {
+    Run { status: RunStatus::Skipped, error, ended_at: Some(run.started_at), ..run }
+}
+
+/// Why a task that forbids two does not take another run.
+pub(super) fn forbidden(other: &RunId) -> String {
+    format!("run {other} of the task is not over, and the task forbids another one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_a_limit_does_not_come() {
+        let most = RunLimits { queued_of_task: 2, queued: 3, queued_bytes: 10, ..RunLimits::default() };
+        let (a, b) = (UnitId::parse("s/a").unwrap(), UnitId::parse("s/b").unwrap());
+        let id = |n: u8| RunId::from_random([n; 8]);
+        let mut queue = Queue::default();
+        assert_eq!(queue.enter(&a, &id(1), 11, &most), Ok(()), "one alone always fits");
+        let why = queue.enter(&a, &id(2), 1, &most).unwrap_err();
+        assert!(why.contains("more than the 10 bytes of `limits.queued_input`"), "{why}");
+        queue.leave(&a, &id(1));
+        queue.leave(&a, &id(1));
+        for n in [2, 3] {
+            assert_eq!(queue.enter(&a, &id(n), 3, &most), Ok(()));
+        }
+        let why = queue.enter(&a, &id(4), 0, &most).unwrap_err();
+        assert_eq!(why, "2 runs of s/a wait already, as many as `limits.task_queued_runs` allows");
+        assert_eq!(queue.enter(&b, &id(5), 3, &most), Ok(()));
+        let why = queue.enter(&b, &id(6), 0, &most).unwrap_err();
+        assert_eq!(why, "3 runs wait already, as many as `limits.queued_runs` allows");
+        for (task, n) in [(&a, 2), (&a, 3), (&b, 5)] {
+            queue.leave(task, &id(n));
+        }
+        assert!(queue.runs.is_empty() && queue.tasks.is_empty() && queue.bytes == 0);
+    }
+}
