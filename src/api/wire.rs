@@ -3,9 +3,11 @@
 //! The command line reads the same types, so that both sides of the wire are one text. Nothing here holds a secret or
 //! anything of a file's content.
 
+mod commit_status;
 mod convert;
 mod webhooks;
 
+pub use commit_status::CommitStatusView;
 pub use webhooks::{DeliveryAnswer, DeliveryView, SamplePush, WebhookView};
 
 use schemars::JsonSchema;
@@ -168,6 +170,9 @@ pub struct SourceView {
     /// How its push webhook fares; null where it has none.
     #[serde(default)]
     pub webhook: Option<WebhookView>,
+    /// What its commits were told last where they are hosted; null where they are told nothing.
+    #[serde(default)]
+    pub status: Option<CommitStatusView>,
     /// Set while nothing is done about it.
     pub suspended: Option<SuspensionView>,
     /// Its conditions.

@@ -145,6 +145,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             None => {
                 self.record.suspended = suspension;
                 self.put_source().await?;
+                self.tell_stopped();
             }
             Some(key) => {
                 let Some(unit) = self.units.get(key) else {
@@ -152,6 +153,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 };
                 let record = UnitRecord { suspended: suspension, ..unit.record.clone() };
                 self.put_unit(key, record).await?;
+                self.tell_stopped();
             }
         }
         Ok(Report::default())
@@ -225,7 +227,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             let _ = stopped.await;
         }
         let now = self.core.now();
-        let mut recording = Recording::new(now);
+        let mut recording = Recording { telling: self.telling_of_removal(), ..Recording::new(now) };
         for unit in units.values() {
             recording.removed.push(unit.record.id.clone());
             if unit.version.is_some() {
@@ -267,6 +269,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for unit in units.values() {
             tracing::info!("task/{} removed source={name}", unit.record.id.key);
         }
+        self.core.statuses.wake();
         self.core.events.publish(events);
         Ok(Report::default())
     }

@@ -62,6 +62,8 @@ pub struct Series {
     pub drift_corrected: u64,
     /// Runs by how they ended.
     pub runs: BTreeMap<&'static str, u64>,
+    /// What commits were to be told, by how that ended.
+    pub statuses: BTreeMap<&'static str, u64>,
     /// Passes that wait or are under way, and since when there is one.
     waiting: Option<(usize, Instant)>,
 }
@@ -178,6 +180,11 @@ impl Metrics {
     /// A run is over.
     pub(super) fn ran(&self, run: &Run) {
         *self.lock().of(&run.task.source).runs.entry(run.status.as_str()).or_default() += 1;
+    }
+
+    /// A commit was to be told how it fares.
+    pub(super) fn told(&self, source: &SourceName, result: &'static str) {
+        *self.lock().of(source).statuses.entry(result).or_default() += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {

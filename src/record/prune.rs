@@ -55,6 +55,7 @@ impl Store {
         pruned.runs += self.prune_excess_runs(at, keep.runs_per_task).await?;
         pruned.events += self.prune_events(at, before(keep.events_days), keep.events_max).await?;
         self.prune_deliveries(at, before(keep.deliveries_days), keep.deliveries_max).await?;
+        self.prune_outbox(at, before(keep.outbox_days)).await?;
         pruned.versions += self.prune_versions(at, keep.versions_per_unit).await?;
         Ok(pruned)
     }
@@ -122,6 +123,19 @@ impl Store {
             keep
         );
         Ok(old + excess)
+    }
+
+    /// The newest row of each source stays: it is shown, and what it says is not said again.
+    async fn prune_outbox(&self, at: Context<'_>, before: i64) -> Result<u64, StoreError> {
+        Ok(chunks!(
+            self,
+            at,
+            "DELETE FROM outbox WHERE rowid IN
+                 (SELECT old.rowid FROM outbox AS old WHERE old.changed_at < ? AND EXISTS
+                      (SELECT 1 FROM outbox AS newer
+                       WHERE newer.source = old.source AND newer.changed_at > old.changed_at) LIMIT ?)",
+            before
+        ))
     }
 
     async fn prune_old_runs(&self, at: Context<'_>, before: i64) -> Result<u64, StoreError> {

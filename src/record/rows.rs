@@ -12,6 +12,8 @@ use crate::model::step::{Action, Generation, Rule};
 use crate::model::time::Timestamp;
 use crate::model::unit::Version;
 
+use super::outbox::Telling;
+
 /// A source and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceRecord {
@@ -248,6 +250,8 @@ pub struct Recording {
     pub history: Vec<HistoryRow>,
     /// What clients are told, once this is recorded.
     pub events: Vec<Event>,
+    /// What commits of the source are told.
+    pub telling: Option<Telling>,
 }
 
 impl Recording {
@@ -262,6 +266,7 @@ impl Recording {
             versions: Vec::new(),
             history: Vec::new(),
             events: Vec::new(),
+            telling: None,
         }
     }
 }
@@ -351,6 +356,8 @@ pub struct Retention {
     pub deliveries_days: u32,
     /// Newest deliveries that are kept.
     pub deliveries_max: u32,
+    /// Days that it is kept what a commit was told.
+    pub outbox_days: u32,
     /// Versions that are kept of each unit beside those in use (DESIGN 10).
     pub versions_per_unit: u32,
     /// Days that anything is kept of a unit that is gone (DESIGN 2).
@@ -366,6 +373,7 @@ impl Default for Retention {
             runs_per_task: 1_000,
             deliveries_days: 30,
             deliveries_max: 10_000,
+            outbox_days: 30,
             events_days: 7,
             events_max: 100_000,
             versions_per_unit: 10,

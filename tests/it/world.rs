@@ -28,6 +28,7 @@ use kindling::reconcile::events::Events;
 use kindling::reconcile::handle::{Handle, Subject};
 use kindling::reconcile::runs::{Runner, Tools};
 use kindling::reconcile::schedule::Schedules;
+use kindling::reconcile::statuses::Statuses;
 use kindling::reconcile::trust::Trust;
 use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
 use kindling::support::clock::Clock;
@@ -468,6 +469,7 @@ impl World {
             clock,
             limits,
             webhooks: std::collections::BTreeSet::new().into(),
+            statuses: Statuses::default(),
             closing: CancellationToken::new(),
         });
         let listener = events.listen();

@@ -176,6 +176,7 @@ impl From<&SourceRecord> for SourceView {
             last_fetch_at: text(source.last_fetch_at.as_ref()),
             passes: source.passes,
             webhook: None,
+            status: None,
             suspended: source.suspended.as_ref().map(Into::into),
             conditions: source.conditions.iter().map(Into::into).collect(),
         }

@@ -30,6 +30,7 @@ fn all() -> Retention {
         events_max: u32::MAX,
         deliveries_days: u32::MAX,
         deliveries_max: u32::MAX,
+        outbox_days: u32::MAX,
         versions_per_unit: u32::MAX,
         removed_days: u32::MAX,
     }
