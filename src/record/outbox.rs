@@ -65,9 +65,11 @@ pub(super) async fn put(
          ON CONFLICT (source, repository, revision) DO UPDATE SET
              api = excluded.api, state = excluded.state, summary = excluded.summary, times = excluded.times,
              changed_at = excluded.changed_at, attempts = 0, error = '',
-             due_at = CASE WHEN posted_state = excluded.state AND posted_summary = excluded.summary
-                                AND api = excluded.api THEN NULL ELSE excluded.changed_at END
-         WHERE NOT ?9 AND (state <> excluded.state OR summary <> excluded.summary OR api <> excluded.api)",
+             due_at = CASE WHEN posted_state = excluded.state AND api = excluded.api
+                                AND (posted_summary = excluded.summary OR excluded.state = 'pending')
+                           THEN NULL ELSE excluded.changed_at END
+         WHERE NOT ?9 AND (state <> excluded.state OR api <> excluded.api
+                           OR (summary <> excluded.summary AND excluded.state <> 'pending'))",
         source,
         api,
         repository,

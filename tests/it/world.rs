@@ -388,7 +388,7 @@ impl World {
     async fn start_git_with(files: &FakeFiles, poll_interval: Duration, rewrite: Rewrite) -> Self {
         let store = Store::in_memory().await.unwrap();
         let origin = Origin::Git(GitOrigin {
-            url: "https://example.org/r.git".into(),
+            url: "https://example.org/team/r.git".into(),
             reference: GitRef::Head,
             path: RelPath::root(),
             poll_interval,

@@ -72,6 +72,9 @@ async fn what_begins_stands_back_and_what_was_pending_is_ended_by_the_next() {
     let store = Store::in_memory().await.unwrap();
     tell(&store, telling("a", CommitState::Pending, "1 under way"), 1).await;
     said(&store, Said::Yes, 1).await;
+    // How far it is, is no news while it is under way.
+    tell(&store, telling("a", CommitState::Pending, "2 under way"), 1).await;
+    assert!(due(&store, 9).await.is_empty());
     tell(&store, telling("b", CommitState::Success, "live"), 2).await;
     assert_eq!(due(&store, 9).await, ["a error superseded by b before it was live", "b success live"]);
     said(&store, Said::Yes, 2).await;

@@ -95,13 +95,16 @@ VALUES
 INSERT INTO cron_state (unit, schedule, settled_at, fired_at) VALUES
     ('team/a', '*/5 * * * *' || char(10) || 'Europe/Berlin', 1700000000000, 1700000000000),
     ('team/gone', '@daily' || char(10), 1690000000000, NULL);
-INSERT INTO deliveries (source, provider, id, event, reference, revision, body, verdict, reason, repeat, duplicates,
+INSERT INTO deliveries (source, provider, via, id, event, reference, revision, body, verdict, reason, repeat, duplicates,
     received_at) VALUES
-    ('team', 'github', '72d3162e-cc78-11e3-81ab-4c9367dc0958', 'push', 'refs/heads/main',
+    ('team', 'github', 'direct', '72d3162e-cc78-11e3-81ab-4c9367dc0958', 'push', 'refs/heads/main',
      '0123456789abcdef0123456789abcdef01234567',
      'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'accepted', '', 0, 2, 1700000000000),
-    ('team', 'gitea', '1', 'ping', NULL, NULL, 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb',
-     'ignored', 'pong', 1, 0, 1700000000001);
+    ('team', 'gitea', 'relay', '1', 'ping', NULL, NULL, 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb',
+     'ignored', 'pong', 1, 0, 1700000000001),
+    ('team', 'github', 'relay', 'altered-1700000000002', 'push', NULL, NULL,
+     'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb', 'relay-altered', 'its signature does not fit', 0,
+     17, 1700000000002);
 INSERT INTO outbox (source, api, repository, revision, state, summary, times, changed_at, posted_state, posted_summary,
     posted_at, attempts, due_at, error) VALUES
     ('team', 'https://api.github.com', 'team/jobs', '0123456789abcdef0123456789abcdef01234567', 'success',
