@@ -20,7 +20,9 @@ use crate::act::survivors;
 use crate::act::tasks::TaskTarget;
 use crate::api::{self, Access, Webhooks};
 use crate::config::Settings;
+use crate::config::forge::PublicUrl;
 use crate::config::secret::Secret;
+use crate::forge::GitHub;
 use crate::model::id::UnitId;
 use crate::model::limits::Limits;
 use crate::model::run::{Run, RunStatus};
@@ -39,6 +41,7 @@ use crate::reconcile::ledger;
 use crate::reconcile::links::Links;
 use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
 use crate::reconcile::schedule::Schedules;
+use crate::reconcile::statuses::{Speaker, Statuses};
 use crate::reconcile::trust::Trust;
 use crate::record::{Blobs, SourceRecord, Store, StoreError};
 use crate::support::clock::Clock;
@@ -137,16 +140,17 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let parts = Parts::new(settings, store, dir.mark()?);
     parts.end_survivors().await?;
     let service = parts.service();
-    parts.start_sources(&service).await?;
-    service.start_schedules();
     let webhooks = Arc::new(Webhooks::default());
     let shared = reload::Shared {
         limits: parts.limits.clone(),
         retention: parts.retention.clone(),
         webhooks: Arc::clone(&webhooks),
         relays: relay::Relays::new(service.clone(), Arc::clone(&webhooks), lifecycle.clone()),
+        told: parts.told.clone(),
     };
     let follow = reload::Reload::new(&parts.settings, service.clone(), shared);
+    parts.start_sources(&service).await?;
+    service.start_schedules();
     let (signals, closing) = (lifecycle.clone(), lifecycle.soft().clone());
     lifecycle.spawn_long("configuration", async move { follow.follow(&signals, &closing).await });
     lifecycle
@@ -154,7 +158,9 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let address =
         listener.local_addr().map_err(|source| AppError::System { what: "tell the address", source })?;
     dir.announce(&address.to_string())?;
-    let (access, closing) = (Access::new(token, address.ip()), lifecycle.soft().clone());
+    lifecycle.spawn_long("statuses", parts.speaker(&service).run(lifecycle.soft().clone()));
+    let access = Access::new(token, address.ip(), parts.told.public.clone());
+    let closing = lifecycle.soft().clone();
     let routes = api::router(service.clone(), access, dir.path.clone(), webhooks, closing.clone());
     lifecycle.spawn_long("http", async move {
         if let Err(error) = api::serve(listener, routes, closing).await {
@@ -331,6 +337,14 @@ struct Parts {
     limits: Live<Limits>,
     retention: LiveRetention,
     stores: Stores,
+    told: ToldBy,
+}
+
+/// Who is told of commits, and by which name the world knows the service; both may change.
+#[derive(Clone)]
+struct ToldBy {
+    public: Live<Option<PublicUrl>>,
+    forge: Live<Option<GitHub>>,
 }
 
 /// What is swept now and then.
@@ -350,7 +364,26 @@ impl Parts {
         let limits = Live::from(settings.limits.clone());
         let stores = Stores::new(&settings.data_dir);
         let retention = LiveRetention::new(settings.retention);
-        Self { settings, store, blobs, folders, clock: Clock::default(), mark, limits, retention, stores }
+        let told = ToldBy { public: Live::from(None), forge: Live::from(None) };
+        Self {
+            settings,
+            store,
+            blobs,
+            folders,
+            clock: Clock::default(),
+            mark,
+            limits,
+            retention,
+            stores,
+            told,
+        }
+    }
+
+    /// What says to commits how they fare.
+    fn speaker(&self, service: &Service) -> Speaker<GitHub> {
+        let core = service.core();
+        let parts = (core.store.clone(), core.board.clone(), core.metrics().clone(), core.clock.clone());
+        Speaker::new(parts, core.statuses.clone(), self.told.forge.clone())
     }
 
     fn sweeper(&self) -> Sweeper {
@@ -417,6 +450,7 @@ impl Parts {
             clock,
             limits: self.limits.clone(),
             webhooks: Live::from(BTreeSet::new()),
+            statuses: Statuses::default(),
             closing: CancellationToken::new(),
         };
         let service = Service::new(Arc::new(core), self.opener());

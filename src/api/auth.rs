@@ -1,4 +1,5 @@
-//! Who may call: the token on every call, on loopback too, and no page of another origin.
+//! Who may call: the token on every call, on loopback too, and no page of another origin. Under the name that the world
+//! reaches the service by, nothing is served but what is made for the world.
 
 use std::net::IpAddr;
 
@@ -9,22 +10,36 @@ use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use crate::act::Target;
+use crate::config::forge::{PublicUrl, bare_host};
 use crate::config::secret::Secret;
+use crate::reconcile::core::Live;
 
 use super::State;
 use super::error::Failure;
+
+/// Where the paths begin that are served under the host of the public URL.
+const PUBLIC_PATHS: [&str; 2] = ["/webhooks/", "/hooks/"];
 
 /// What a caller must show.
 pub struct Access {
     token: Secret,
     listen: IpAddr,
+    public: Live<Option<PublicUrl>>,
 }
 
 impl Access {
-    /// `token` is needed on every call; `listen` is the address that is served.
+    /// `token` is needed on every call; `listen` is the address that is served, `public` the URL that others reach it
+    /// by.
     #[must_use]
-    pub fn new(token: Secret, listen: IpAddr) -> Self {
-        Self { token, listen }
+    pub fn new(token: Secret, listen: IpAddr, public: Live<Option<PublicUrl>>) -> Self {
+        Self { token, listen, public }
+    }
+
+    /// Whether this path is served under the host that the caller named.
+    fn is_open_under(&self, host: &str, path: &str) -> bool {
+        let public = self.public.get();
+        let is_public = public.as_ref().as_ref().is_some_and(|public| public.host == bare_host(host));
+        !is_public || PUBLIC_PATHS.iter().any(|prefix| path.starts_with(prefix))
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
@@ -79,6 +94,21 @@ pub(super) async fn check_token<T: Target>(
     Failure::unauthorized().into_response()
 }
 
+/// Refuses everything under the host of the public URL but what is made for it, as if no token were right.
+pub(super) async fn check_public<T: Target>(
+    axum::extract::State(api): State<T>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let uri = request.uri();
+    let named = request.headers().get_all(header::HOST).iter().filter_map(|host| host.to_str().ok());
+    let mut named = named.chain(uri.authority().map(axum::http::uri::Authority::as_str));
+    if named.all(|host| api.access.is_open_under(host, uri.path())) {
+        return next.run(request).await;
+    }
+    Failure::unauthorized().into_response()
+}
+
 /// Refuses calls that a page of another origin, or under a rebound name, makes a browser send.
 pub(super) async fn check_host<T: Target>(
     axum::extract::State(api): State<T>,
@@ -95,9 +125,31 @@ pub(super) async fn check_host<T: Target>(
 mod tests {
     use super::*;
 
+    fn access(listen: &str, public: Option<&str>) -> Access {
+        let public = public.map(|host| PublicUrl { url: format!("https://{host}"), host: host.into() });
+        Access::new(Secret::new("0123456789abcdef".into()), listen.parse().unwrap(), Live::from(public))
+    }
+
+    #[test]
+    fn under_the_public_host_only_webhooks_are_served() {
+        let access = access("127.0.0.1", Some("kindling.example.com"));
+        for host in ["kindling.example.com", "Kindling.Example.com.:443", "kindling.example.com:7070"] {
+            for path in ["/webhooks/s", "/hooks/a/b"] {
+                assert!(access.is_open_under(host, path), "{host} {path}");
+            }
+            for path in
+                ["/", "/api/v1/status", "/metrics", "/healthz", "/webhooks", "/hooksx", "//webhooks/s"]
+            {
+                assert!(!access.is_open_under(host, path), "{host} {path}");
+            }
+        }
+        assert!(access.is_open_under("localhost:7070", "/api/v1/status"));
+    }
+
     #[test]
     fn the_scheme_has_no_case_and_the_token_has() {
-        let access = Access::new(Secret::new("0123456789abcdEF".into()), IpAddr::from([127, 0, 0, 1]));
+        let (token, listen) = (Secret::new("0123456789abcdEF".into()), IpAddr::from([127, 0, 0, 1]));
+        let access = Access::new(token, listen, Live::from(None));
         let admits = |value: &str| {
             access.admits(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]))
         };
@@ -114,8 +166,7 @@ mod tests {
 
     #[test]
     fn knows_its_own_names_only() {
-        let access =
-            |listen: &str| Access::new(Secret::new("0123456789abcdef".into()), listen.parse().unwrap());
+        let access = |listen: &str| access(listen, None);
         let local = access("127.0.0.1");
         for host in ["localhost", "LOCALHOST:7070", "127.0.0.1:7070", "[::1]:7070", "127.0.0.2"] {
             assert!(local.knows_host(host), "{host}");

@@ -70,12 +70,13 @@ pub(super) async fn status<T: Target>(AxumState(api): State<T>) -> Json<StatusVi
     })
 }
 
-/// A source with what is known of its webhook and its relay.
+/// A source with what is known of its webhook, of its relay and of what its commits were told.
 fn source_view<T: Target>(api: &super::Api<T>, source: &SourceRecord) -> SourceView {
     let (core, name) = (api.service.core(), &source.spec.name);
     let webhook = core.webhooks.get().contains(name).then(|| (&core.board.webhook(name)).into());
     let relay = core.board.relay(name).as_ref().map(Into::into);
-    SourceView { webhook, relay, ..source.into() }
+    let status = core.statuses.place_of(&source.spec).map(|_| core.board.told(name).into());
+    SourceView { webhook, relay, status, ..source.into() }
 }
 
 pub(super) async fn sources<T: Target>(

@@ -127,6 +127,12 @@ fn counted(counts: &Counts, page: &mut Page) {
         }
     }
     webhooks(counts, page);
+    page.family("commit_statuses_total", "counter", "Commit statuses by how saying them ended.");
+    for (source, series) in &counts.sources {
+        for (result, count) in &series.statuses {
+            page.sample("commit_statuses_total", &[("source", source.as_str()), ("result", result)], count);
+        }
+    }
     page.family("queue_depth", "gauge", "Passes that wait or are under way.");
     page.sample("queue_depth", &[], counts.waiting);
     page.family("queue_oldest_seconds", "gauge", "For how long the oldest of them has waited.");

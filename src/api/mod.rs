@@ -79,6 +79,7 @@ pub fn router<T: Target>(
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_host))
         // Providers and tunnels name whatever host they like; who has the secret is no page in a browser.
         .merge(signed.method_not_allowed_fallback(error::no_method).layer(DefaultBodyLimit::disable()))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_public))
         .with_state(api)
 }
 

@@ -4,10 +4,12 @@
 //! anything of a file's content.
 
 mod any;
+mod commit_status;
 mod convert;
 mod webhooks;
 
 pub use any::AnyJson;
+pub use commit_status::CommitStatusView;
 pub use webhooks::{DeliveryAnswer, DeliveryView, RelayView, SamplePush, WebhookView};
 
 use schemars::JsonSchema;
@@ -176,6 +178,9 @@ pub struct SourceView {
     /// How its relay fares; null where it has none.
     #[serde(default)]
     pub relay: Option<RelayView>,
+    /// What its commits were told last where they are hosted; null where they are told nothing.
+    #[serde(default)]
+    pub status: Option<CommitStatusView>,
     /// Set while nothing is done about it.
     pub suspended: Option<SuspensionView>,
     /// Its conditions.

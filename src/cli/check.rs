@@ -1,6 +1,7 @@
 //! `kindling check`.
 
 mod secrets;
+mod statuses;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -89,6 +90,7 @@ pub async fn check(_: &Args, context: &mut Context) -> Ended {
         secrets::token(settings, &mut findings);
         secrets::credentials(&settings.sources, &mut findings);
         sources(settings, &mut findings).await;
+        statuses::statuses(settings, &mut findings).await;
     }
     // A service that was named can be asked without a configuration.
     if settings.is_some() || context.globals.server.is_some() {

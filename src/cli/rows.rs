@@ -71,7 +71,7 @@ impl Row for SourceView {
     fn headers(wide: bool) -> Vec<&'static str> {
         let mut headers = vec!["NAME", "TYPE", "READY", "REVISION", "AGE"];
         if wide {
-            headers.extend(["SEEN", "FETCHED", "DECLARED", "SUSPENDED", "RELAY", "LOCATION"]);
+            headers.extend(["SEEN", "FETCHED", "STATUS", "DECLARED", "SUSPENDED", "RELAY", "LOCATION"]);
         }
         headers.push("MESSAGE");
         headers
@@ -91,16 +91,19 @@ impl Row for SourceView {
             cells.extend([
                 short_revision(self.revision.seen.as_deref()),
                 self.last_fetch_at.as_deref().map(|at| age(at, now)).unwrap_or_default(),
+                posted_status(self),
                 self.declared.clone(),
                 self.suspended.as_ref().map(|suspended| age(&suspended.since, now)).unwrap_or_default(),
                 self.relay.as_ref().map(|relay| relay_state(relay, now)).unwrap_or_default(),
                 self.location.clone(),
             ]);
         }
+        let untold = self.status.as_ref().and_then(|status| status.error.as_ref());
+        let untold = untold.filter(|_| wide).map(|why| format!("its commit status was not posted: {why}"));
         let stops =
             dev(self).into_iter().chain(suspension(self.suspended.as_ref())).chain(broken_webhook(self));
         let stops = stops.chain(self.relay.as_ref().and_then(|relay| broken_relay(relay, now)));
-        let stops: Vec<String> = stops.collect();
+        let stops: Vec<String> = stops.chain(untold).collect();
         cells.push(with_stops((!stops.is_empty()).then(|| stops.join("; ")), readiness(&self.conditions)));
         cells
     }
@@ -268,6 +271,13 @@ fn unit_message(unit: &UnitView) -> String {
     let held = hold(unit).filter(|_| reason != "Held");
     let stops: Vec<String> = dev_of_unit(unit).into_iter().chain(suspended).chain(held).collect();
     with_stops((!stops.is_empty()).then(|| stops.join("; ")), readiness(&unit.conditions))
+}
+
+/// What a commit of a source was told last: `success@12345678`.
+fn posted_status(source: &SourceView) -> String {
+    let posted =
+        source.status.as_ref().and_then(|status| status.state.as_deref().zip(status.commit.as_deref()));
+    posted.map(|(state, commit)| format!("{state}@{}", short_revision(Some(commit)))).unwrap_or_default()
 }
 
 /// What is wrong with the webhook of a source, if anything is.

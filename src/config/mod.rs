@@ -14,12 +14,14 @@ use crate::model::problem::Position;
 use crate::model::retention::Retention;
 use crate::model::source::SourceSpec;
 
+use self::forge::{GitHubSettings, PublicUrl};
 use self::locate::Env;
 use self::relay::RelayUrl;
 use self::secret::Secret;
 use self::yaml::Budget;
 
 pub mod duration;
+pub mod forge;
 pub mod locate;
 pub mod node;
 pub mod relay;
@@ -43,6 +45,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The API's token; `None` where the service makes its own, or where a client cannot have it.
     pub token: Option<Secret>,
+    /// The URL that others reach the service by.
+    pub public_url: Option<PublicUrl>,
+    /// Where commits are told how they fare.
+    pub github: GitHubSettings,
     /// Whether plain HTTP off loopback is allowed.
     pub insecure_http: bool,
     /// Where the store, git objects and versions lie; absolute.

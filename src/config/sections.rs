@@ -37,8 +37,9 @@ const MAX_WEBHOOK_BYTES: u64 = 25 << 20;
 /// Longest file that holds a token, in bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
-pub(super) const TOP: [&str; 6] = ["server", "data_dir", "sources", "runtimes", "limits", "retention"];
-pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "insecure_http"];
+pub(super) const TOP: [&str; 7] =
+    ["server", "data_dir", "sources", "runtimes", "limits", "retention", "github"];
+pub(super) const SERVER: [&str; 5] = ["listen", "token_env", "token_file", "insecure_http", "public_url"];
 pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
@@ -132,7 +133,9 @@ impl Reader<'_> {
         let server = top.get("server").and_then(|field| field.fields(&SERVER, &mut self.errors));
         let insecure_http = self.boolean(server.as_ref(), "insecure_http");
         let listen = self.listen(server.as_ref(), insecure_http);
+        let public_url = self.public_url(server.as_ref());
         let token = server.and_then(|server| self.token(&server));
+        let github = top.get("github").and_then(|field| self.github(&field)).unwrap_or_default();
         let data_dir = match top.get("data_dir") {
             Some(field) => self.path(&field),
             None => Some(self.dir.join(DEFAULT_DATA_DIR)),
@@ -149,6 +152,8 @@ impl Reader<'_> {
             file: self.file.to_owned(),
             listen,
             token,
+            public_url,
+            github,
             insecure_http,
             data_dir: data_dir?,
             sources,

@@ -16,7 +16,9 @@ const REFERENCE: &str = include_str!("../../config/kindling.yaml");
 fn env(name: &str) -> Option<OsString> {
     match name {
         "HOME" => Some("/home/me".into()),
-        "KINDLING_TOKEN" | "GIT_WEBHOOK_SECRET" | "NEW" | "OLD" => Some("0123456789abcdef".into()),
+        "KINDLING_TOKEN" | "GITHUB_TOKEN" | "GIT_WEBHOOK_SECRET" | "NEW" | "OLD" => {
+            Some("0123456789abcdef".into())
+        }
         "SHORT" => Some("0123456789abcde".into()),
         "SPACE" => Some("0123456789 abcdef".into()),
         "EMPTY" => Some("".into()),
@@ -84,6 +86,7 @@ fn the_references_settings_are_the_defaults() {
 
 #[test]
 fn the_reference_names_every_key() {
+    use super::forge::GITHUB;
     use super::repository::{AUTH, GIT, RELAY, WEBHOOK};
     use super::sections::{LIMITS, LOCAL, RUNTIMES, SERVER, SOURCE, TOP};
     use super::trust::ALLOW;
@@ -92,11 +95,47 @@ fn the_reference_names_every_key() {
         .filter_map(|line| line.trim_start_matches(['#', ' ', '-']).split_once(':'))
         .map(|(key, _)| key)
         .collect();
-    for key in [&TOP[..], &SERVER, &SOURCE, &GIT, &WEBHOOK, &RELAY, &AUTH, &LOCAL, &ALLOW, &RUNTIMES, &LIMITS]
-        .concat()
-    {
+    let own = [&TOP[..], &SERVER, &LIMITS, &RUNTIMES, &GITHUB];
+    let all = [&SOURCE[..], &GIT, &WEBHOOK, &RELAY, &AUTH, &LOCAL, &ALLOW].into_iter().chain(own);
+    for key in all.flatten() {
         assert!(keys.contains(&key), "{key}");
     }
+}
+
+#[test]
+fn commits_are_told_where_a_token_is_named() {
+    let github = |text: &str| read(&format!("github: {{{text}}}\n")).map(|settings| settings.github);
+    let told = github("token_env: GITHUB_TOKEN").unwrap();
+    assert!(told.statuses && told.token.is_some() && told.api_url.is_none());
+    assert!(!github("token_env: GITHUB_TOKEN, statuses: false").unwrap().statuses);
+    assert!(!read("{}").unwrap().github.statuses && !github("").unwrap().statuses);
+    let enterprise = github("token_env: GITHUB_TOKEN, api_url: 'https://h.example/api/v3/'").unwrap();
+    assert_eq!(enterprise.api_url.as_deref(), Some("https://h.example/api/v3"));
+    assert!(read("github: {token_env: GITHUB_TOKEN}").unwrap().own_variables.contains("GITHUB_TOKEN"));
+    let wrong = [
+        ("statuses: true", "1:20: `github.statuses` needs a token"),
+        ("token_env: SPACE", "gives a token with a space"),
+        ("token_env: UNSET", "names a variable that is not set"),
+        ("token_env: A, token_file: x", "not both"),
+        ("token_env: GITHUB_TOKEN, api_url: 'http://h.example'", "would carry the token in plain HTTP"),
+        ("token_env: GITHUB_TOKEN, api_url: h.example", "must be an https URL"),
+        ("token: x", "unknown field `token`"),
+    ];
+    for (text, part) in wrong {
+        let told = github(text).unwrap_err().join("\n");
+        assert!(told.contains(part), "{text}: {told}");
+    }
+}
+
+#[test]
+fn the_public_url_is_another_name_than_this_machines() {
+    let public =
+        |url: &str| read(&format!("server: {{public_url: '{url}'}}\n")).map(|settings| settings.public_url);
+    let found = public("https://Kindling.example.com:8443/x").unwrap().unwrap();
+    assert_eq!(found.host, "kindling.example.com");
+    assert_eq!(error("server: {public_url: 'http://localhost:7070'}\n").lines().count(), 1);
+    let told = error("server: {public_url: kindling.example.com}\n");
+    assert!(told.starts_with("1:22: `server.public_url` must be an https or http URL"), "{told}");
 }
 
 #[test]

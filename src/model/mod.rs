@@ -3,6 +3,7 @@
 //! Nothing here does input or output, reads a clock, is asynchronous or is serialisable: each edge
 //! (store, HTTP, files) owns its formats and converts.
 
+pub mod commit_status;
 pub mod condition;
 pub mod cron;
 pub mod delivery;

@@ -7,7 +7,7 @@ use crate::model::condition::Conditions;
 use crate::model::delivery::{RelayHealth, WebhookHealth};
 use crate::model::id::{SourceName, UnitId};
 use crate::model::path::RelPath;
-use crate::record::{SourceRecord, UnitRecord};
+use crate::record::{SourceRecord, Told, UnitRecord};
 
 /// A read model of the recorded state. Cheap to clone: all clones are one board.
 #[derive(Clone, Default)]
@@ -27,6 +27,8 @@ struct Inner {
     repositories: RwLock<BTreeMap<SourceName, Arc<Vec<RelPath>>>>,
     webhooks: RwLock<BTreeMap<SourceName, WebhookHealth>>,
     relays: RwLock<BTreeMap<SourceName, RelayHealth>>,
+    /// What commits were told last.
+    told: RwLock<BTreeMap<SourceName, Told>>,
     /// What is so of the service itself.
     service: RwLock<Conditions>,
 }
@@ -127,6 +129,16 @@ impl Board {
         self.0.webhooks.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned().unwrap_or_default()
     }
 
+    /// What commits of a source were told last.
+    #[must_use]
+    pub fn told(&self, name: &SourceName) -> Told {
+        self.0.told.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_told(&self, name: &SourceName, told: Told) {
+        self.0.told.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), told);
+    }
+
     pub(super) fn change_webhook(&self, name: &SourceName, change: impl FnOnce(&mut WebhookHealth)) {
         let mut all = self.0.webhooks.write().unwrap_or_else(PoisonError::into_inner);
         change(all.entry(name.clone()).or_default());
@@ -196,6 +208,7 @@ impl Board {
         self.0.repositories.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.webhooks.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.relays.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.told.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.read.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

@@ -144,6 +144,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             None => {
                 self.record.suspended = suspension;
                 self.put_source().await?;
+                self.tell_stopped();
             }
             Some(key) => {
                 let Some(unit) = self.units.get(key) else {
@@ -151,6 +152,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 };
                 let record = UnitRecord { suspended: suspension, ..unit.record.clone() };
                 self.put_unit(key, record).await?;
+                self.tell_stopped();
             }
         }
         Ok(Report::default())
@@ -224,7 +226,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             let _ = stopped.await;
         }
         let now = self.core.now();
-        let mut recording = Recording::new(now);
+        let mut recording = Recording { telling: self.telling_of_removal(), ..Recording::new(now) };
         for unit in units.values() {
             recording.removed.push(unit.record.id.clone());
             if unit.version.is_some() {
@@ -257,6 +259,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for unit in units.values() {
             tracing::info!("task/{} removed source={name}", unit.record.id.key);
         }
+        self.core.statuses.wake();
         self.core.events.publish(events);
         Ok(Report::default())
     }

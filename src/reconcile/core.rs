@@ -20,6 +20,7 @@ use super::links::Links;
 use super::metrics::Metrics;
 use super::runs::Runner;
 use super::schedule::Schedules;
+use super::statuses::Statuses;
 use super::trust::Trust;
 
 /// The parts of the service that every source works with.
@@ -52,6 +53,8 @@ pub struct Core<T> {
     pub limits: Live<Limits>,
     /// Which sources have a push webhook.
     pub webhooks: Live<BTreeSet<SourceName>>,
+    /// Where commits are told how they fare.
+    pub statuses: Statuses,
     /// Cancelled when the service ends.
     pub closing: CancellationToken,
 }

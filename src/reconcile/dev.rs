@@ -243,6 +243,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.record = next;
         self.core.board.put_source(self.record.clone());
         self.core.events.publish(events);
+        self.tell_stopped();
         Ok(())
     }
 

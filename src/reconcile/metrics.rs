@@ -66,6 +66,8 @@ pub struct Series {
     pub deliveries: BTreeMap<&'static str, u64>,
     /// Commits that no delivery named.
     pub missed: u64,
+    /// What commits were to be told, by how that ended.
+    pub statuses: BTreeMap<&'static str, u64>,
     /// Passes that wait or are under way, and since when there is one.
     waiting: Option<(usize, Instant)>,
 }
@@ -199,6 +201,11 @@ impl Metrics {
     /// No delivery named a commit.
     pub(super) fn missed(&self, source: &SourceName) {
         self.lock().of(source).missed += 1;
+    }
+
+    /// A commit was to be told how it fares.
+    pub(super) fn told(&self, source: &SourceName, result: &'static str) {
+        *self.lock().of(source).statuses.entry(result).or_default() += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {

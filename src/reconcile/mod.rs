@@ -14,6 +14,7 @@ pub mod message;
 pub mod metrics;
 pub mod runs;
 pub mod schedule;
+pub mod statuses;
 pub mod trust;
 pub mod window;
 
@@ -32,6 +33,7 @@ mod perform;
 mod rewrite;
 mod source_loop;
 mod status;
+mod telling;
 mod timing;
 mod trouble;
 mod units;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::act::Target;
 use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::event::{Event, EventType};
+use crate::model::hash::UnitHash;
 use crate::model::history::{HistoryRow, Outcome};
 use crate::model::id::UnitId;
 use crate::model::problem::Problem;
@@ -465,6 +466,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.record.has_strayed |= draft.strays;
         let tally = Tally::of(&draft.history);
         let recording = Recording {
+            telling: self.telling_after(&draft),
             source: Some(self.record.state()),
             removed: draft.removed.clone(),
             units: draft.units.iter().map(|unit| unit.record.clone()).collect(),
@@ -476,6 +478,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Err(error) = self.core.store.commit(recording).await {
             return Err(self.store_failed(&draft.units, &chain(&error)));
         }
+        self.core.statuses.wake();
         self.core.metrics().recorded(&self.record.spec.name, tally);
         self.core.board.put_units(draft.units.iter().map(|unit| unit.record.clone()));
         self.core.board.remove_units(&draft.removed);
@@ -527,13 +530,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         Refusal::new(RefusalKind::Failed, why)
     }
 
-    fn event(
-        &self,
-        kind: EventType,
-        unit: &UnitId,
-        hash: Option<crate::model::hash::UnitHash>,
-        message: String,
-    ) -> Event {
+    fn event(&self, kind: EventType, unit: &UnitId, hash: Option<UnitHash>, message: String) -> Event {
         Event { unit: Some(unit.clone()), hash, ..self.source_event(kind, message) }
     }
 

@@ -86,6 +86,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Some(gone) = self.needs_permission(order, &decisions) {
             return Err(self.stall_on_removals(&gone).await);
         }
+        self.tell_begin(&decisions);
         let (done, decisions) = self.act(order, decisions, phases).await?;
         let undecided = std::mem::take(&mut self.undecided);
         self.undecided =

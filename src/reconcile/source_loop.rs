@@ -35,6 +35,7 @@ use super::fall_back::{PATIENCE_ON_RETURN, RESUME};
 use super::message::{Awaited, Look, Message, PassOrder, Refusal, Report, SoFar};
 use super::nested::{Nested, Seen};
 use super::runs::random;
+use super::telling::Teller;
 use super::units::{Unit, Units};
 use super::window::Window;
 
@@ -110,6 +111,8 @@ pub struct SourceLoop<S, T> {
     pub(super) first_retry: Option<Timestamp>,
     /// A pass that is wanted at a moment, and how closely it is to look.
     pub(super) soon: Option<(Instant, Look)>,
+    /// What it told of its commits.
+    pub(super) teller: Teller,
     /// The push that is waited for, and what tells whether pushes are delivered at all.
     pub(super) announced: Announced,
     /// The source said that trying again is useless until something changes.
@@ -194,6 +197,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             rewritten: false,
             first_retry: None,
             soon: None,
+            teller: Teller::default(),
             announced: Announced::default(),
             needs_person: false,
             looking: None,
@@ -314,7 +318,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Ok(observation) = &looked {
             self.was_announced(&order, observation, took).await;
         }
+        let seen = looked.as_ref().ok().and_then(|observation| observation.revision.clone());
         let result = self.follow_look(&order, looked, took).await;
+        match &result {
+            Ok(_) => self.tell_anew(),
+            Err(_) if order.dry => {}
+            Err(_) => self.tell_refused(seen),
+        }
         let result = result.map(|report| report.after(order.so_far.report.clone()));
         let kind = self.record.spec.origin.kind();
         self.core.metrics().passed(&self.record.spec.name, kind, took + began.elapsed());

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::error::StoreError;
 use super::rows::Recording;
 use super::store::Store;
-use super::{events, history, sources, units, versions};
+use super::{events, history, outbox, sources, units, versions};
 
 /// Rows travel to SQLite as one JSON text for each statement; it is cut when it is longer than this many bytes, so
 /// that recording any number of units takes little memory.
@@ -17,7 +17,7 @@ impl Store {
     /// # Errors
     /// It could not be written, or the source of a unit is not recorded; then nothing of it is visible.
     pub async fn commit(&self, recording: Recording) -> Result<(), StoreError> {
-        let Recording { at: now, source, removed, units, versions, history, events } = recording;
+        let Recording { at: now, source, removed, units, versions, history, events, telling } = recording;
         let at = self.at("record what a pass did");
         let mut tx = self.begin(at).await?;
         if let Some(source) = &source {
@@ -28,6 +28,9 @@ impl Store {
         versions::put(&mut tx, &versions, &units, now).await?;
         history::add(&mut tx, &history).await?;
         events::add(&mut tx, &events).await?;
+        if let Some(telling) = &telling {
+            outbox::put(&mut tx, telling, now).await.map_err(|e| at.sql(e))?;
+        }
         tx.commit().await
     }
 }

@@ -14,6 +14,7 @@ mod events;
 mod history;
 mod kv;
 mod open;
+mod outbox;
 mod prune;
 mod rows;
 mod runs;
@@ -28,6 +29,7 @@ pub use cron::CronState;
 pub use deliveries::Noted;
 pub use error::StoreError;
 pub use kv::KvSet;
+pub use outbox::{Said, Telling, Told};
 pub use rows::{
     HeldBy, HistoryQuery, Hold, Pruned, Recording, RemovedUnit, RunQuery, SourceRecord, SourceState,
     Suspension, UnitRecord, VersionSummary,

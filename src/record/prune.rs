@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{query, query_scalar};
 
-use crate::model::retention::Retention;
+use crate::model::retention::{Retention, days};
 use crate::model::time::Timestamp;
 
 use super::error::{Context, StoreError};
@@ -16,6 +16,9 @@ const CHUNK: i64 = 1_000;
 
 /// Newest rows on what relays altered that are kept at most: whoever knows the channel of a relay can have these written.
 const MOST_ALTERED: u32 = 1_000;
+
+/// How long it is kept what a commit was told.
+const OUTBOX_KEPT: Duration = days(30);
 
 /// Repeats a `DELETE` whose last parameter bounds it until nothing is left for it; gives back how many rows went.
 /// Between two rounds other writes have their turn.
@@ -60,6 +63,7 @@ impl Store {
         pruned.runs += self.prune_excess_runs(at, runs.count).await?;
         pruned.events += self.prune_events(at, before(events.age), events.count).await?;
         self.prune_deliveries(at, before(deliveries.age), deliveries.count).await?;
+        self.prune_outbox(at, before(OUTBOX_KEPT)).await?;
         pruned.versions += self.prune_versions(at, versions).await?;
         Ok(pruned)
     }
@@ -142,6 +146,19 @@ impl Store {
             most_altered
         );
         Ok(old + excess + altered)
+    }
+
+    /// The newest row of each source stays: it is shown, and what it says is not said again.
+    async fn prune_outbox(&self, at: Context<'_>, before: i64) -> Result<u64, StoreError> {
+        Ok(chunks!(
+            self,
+            at,
+            "DELETE FROM outbox WHERE rowid IN
+                 (SELECT old.rowid FROM outbox AS old WHERE old.changed_at < ? AND EXISTS
+                      (SELECT 1 FROM outbox AS newer
+                       WHERE newer.source = old.source AND newer.changed_at > old.changed_at) LIMIT ?)",
+            before
+        ))
     }
 
     async fn prune_old_runs(&self, at: Context<'_>, before: i64) -> Result<u64, StoreError> {

@@ -12,6 +12,8 @@ use crate::model::step::{Action, Generation, Rule};
 use crate::model::time::Timestamp;
 use crate::model::unit::Version;
 
+use super::outbox::Telling;
+
 /// A source and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceRecord {
@@ -251,6 +253,8 @@ pub struct Recording {
     pub history: Vec<HistoryRow>,
     /// What clients are told, once this is recorded.
     pub events: Vec<Event>,
+    /// What commits of the source are told.
+    pub telling: Option<Telling>,
 }
 
 impl Recording {
@@ -265,6 +269,7 @@ impl Recording {
             versions: Vec::new(),
             history: Vec::new(),
             events: Vec::new(),
+            telling: None,
         }
     }
 }

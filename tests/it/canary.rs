@@ -12,6 +12,7 @@ use crate::http_backend::{Answer, HttpRemote};
 use crate::repo::Repo;
 use crate::service::client::{Client, condition};
 use crate::service::{Service, manifest, until};
+use crate::statuses::github::{GitHub, Reply};
 
 /// The API's token, in a variable.
 const API: &str = "canary-api-0f1e2d3c4b5a";
@@ -27,7 +28,10 @@ const OTHER: &str = "canary-other-9876fedcba";
 /// The secret of a webhook, in a file.
 const WEBHOOK: &str = "canary-webhook-5e6f7a8b9c";
 
-const ALL: [&str; 6] = [API, GIT_VARIABLE, GIT_FILE, RUN, OTHER, WEBHOOK];
+/// The token that commits are told with, in a file.
+const GITHUB: &str = "canary-github-6c7d8e9fa0";
+
+const ALL: [&str; 7] = [API, GIT_VARIABLE, GIT_FILE, RUN, OTHER, WEBHOOK, GITHUB];
 
 /// How a secret may look: as it is, and as a header or a URL would have it.
 fn looks(secret: &str) -> Vec<String> {
@@ -68,7 +72,7 @@ fn asks(name: &str, trigger: &str, runtime: &str) -> String {
 }
 
 /// A service whose sources succeed and fail in every way that a secret takes part in.
-async fn start(good: &HttpRemote, bad: &HttpRemote) -> (Service, Client) {
+async fn start(good: &HttpRemote, bad: &HttpRemote, github: &GitHub) -> (Service, Client) {
     let variables = [
         format!("THE_TOKEN={API}"),
         format!("GIT_TOKEN={GIT_VARIABLE}"),
@@ -78,17 +82,18 @@ async fn start(good: &HttpRemote, bad: &HttpRemote) -> (Service, Client) {
     let mut wrapper = vec!["env"];
     wrapper.extend(variables.iter().map(String::as_str));
     let mut service = Service::new("").with_arguments(&["--log-level", "trace"]).through(&wrapper);
-    let (good, bad) = (good.url("remote.git"), bad.url("remote.git"));
+    let (good, bad, api) = (good.url("team/jobs.git"), bad.url("remote.git"), github.url());
     service.write(
         "kindling.yaml",
         format!(
             "server: {{listen: \"127.0.0.1:0\", token_env: THE_TOKEN}}\nsources:\n  - name: local\n    \
              local: {{path: tasks}}\n    allow: {{env: [APP_SECRET]}}\n  - name: good\n    git: {{url: \"{good}\", \
              poll_interval: 1s, auth: {{token_env: GIT_TOKEN}}, webhook: {{secret_file: hook}}}}\n  - name: bad\n    git: {{url: \"{bad}\", \
-             poll_interval: 1s, auth: {{token_file: git-token}}}}\n"
+             poll_interval: 1s, auth: {{token_file: git-token}}}}\ngithub: {{token_file: github-token, api_url: '{api}'}}\n"
         ),
     );
     service.write("git-token", format!("{GIT_FILE}\n"));
+    service.write("github-token", GITHUB);
     service.write("hook", WEBHOOK);
     service.write("tasks/well/task.yaml", asks("well", "manual: true", "shell"));
     service.write("tasks/well/task.sh", "test -n \"$APP_SECRET\" && echo has it\n");
@@ -143,11 +148,12 @@ async fn ask_all(client: &Client, address: &str) {
 }
 
 async fn run_commands(service: &Service) {
-    let lines: [&[&str]; 18] = [
+    let lines: [&[&str]; 19] = [
         &["status"],
         &["status", "-o", "json"],
         &["get", "units", "-o", "wide"],
         &["get", "sources", "-o", "yaml"],
+        &["get", "sources", "-o", "wide"],
         &["get", "runs", "-o", "wide"],
         &["why", "greedy"],
         &["why", "beat"],
@@ -182,9 +188,18 @@ async fn no_secret_is_said_or_kept_anywhere() {
         if shown.contains(&wanted) { Answer::Git } else { Answer::Status(401) }
     });
     let bad = HttpRemote::serve_with(repo.root(), |_| Answer::Status(403));
-    let (mut service, client) = start(&good, &bad).await;
+    std::fs::create_dir(repo.root().join("team")).unwrap();
+    std::os::unix::fs::symlink("../remote.git", repo.root().join("team/jobs.git")).unwrap();
+    // It says the token back, as a proxy might.
+    let github = GitHub::new().await;
+    github.rule(|seen| Reply::refusal(403, &format!("no: {}", seen.authorization)));
+    let (mut service, client) = start(&good, &bad, &github).await;
     let address = fs::read_to_string(service.data_dir().join("address")).unwrap();
     client.unit_until("good/t", "is live", |unit| unit["deployedHash"].is_string()).await;
+    let untold =
+        |source: &Value| source["status"]["error"].as_str().is_some_and(|error| error.contains("403"));
+    client.source_until("good", "could not be told of", untold).await;
+    assert!(github.seen().iter().all(|seen| seen.authorization.ends_with(GITHUB)), "it gets the token");
     client.source_until("bad", "is stalled", |source| !condition(source, "Stalled").is_empty()).await;
     assert_eq!(client.run("well").await["output"], json!("has it"), "the value reaches who may have it");
     assert_eq!(client.run("fails").await["exitCode"], json!(3));

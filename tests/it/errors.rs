@@ -117,14 +117,14 @@ fn the_service() {
     "#);
     insta::assert_snapshot!(configuration("server:\n  listen: localhost\n  token: SECRET-SECRET-SECRET\n  token_env: NOT_SET\n"), @r#"
     /srv/kindling.yaml:2:11: `server.listen` must be an IP address and a port, such as `127.0.0.1:7070` or `[::1]:7070`
-    /srv/kindling.yaml:3:3: `server`: unknown field `token`; known: listen, token_env, token_file, insecure_http
+    /srv/kindling.yaml:3:3: `server`: unknown field `token`; known: listen, token_env, token_file, insecure_http, public_url
     /srv/kindling.yaml:4:14: `server.token_env` names a variable that is not set; it takes the name of one, not the secret itself
       hint: set it before kindling is started, or use `token_file`
     "#);
     insta::assert_snapshot!(configuration("server: {token_env: SHORT}\ndatadir: x\n"), @"
     /srv/kindling.yaml:1:21: `server.token_env` gives a token shorter than 16 bytes
       hint: `openssl rand -hex 32` makes one
-    /srv/kindling.yaml:2:1: unknown field `datadir`; did you mean `data_dir`? known: server, data_dir, sources, runtimes, limits
+    /srv/kindling.yaml:2:1: unknown field `datadir`; did you mean `data_dir`? known: server, data_dir, sources, runtimes, limits, github
     ");
 }
 

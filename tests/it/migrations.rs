@@ -81,6 +81,8 @@ async fn read_all(store: &Store, before: &[(String, i64)]) {
     assert_eq!(store.events_since(Timestamp(0), 1000).await.unwrap().len(), count("events"));
     let runs = store.runs(RunQuery { limit: 1000, ..RunQuery::default() }).await.unwrap();
     assert_eq!(runs.len(), count("runs"));
+    let told = store.due_tellings("https://api.github.com", Timestamp(i64::MAX), 1000).await.unwrap();
+    assert_eq!(told.len(), usize::from(count("outbox") > 0));
     let mut lines = 0;
     for run in &runs {
         lines += store.log(&run.id, 0, 1000).await.unwrap().len();

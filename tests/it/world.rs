@@ -29,6 +29,7 @@ use kindling::reconcile::handle::{Handle, Subject};
 use kindling::reconcile::links::Links;
 use kindling::reconcile::runs::{Runner, Tools};
 use kindling::reconcile::schedule::Schedules;
+use kindling::reconcile::statuses::Statuses;
 use kindling::reconcile::trust::Trust;
 use kindling::record::{Blobs, SourceRecord, Store, UnitRecord};
 use kindling::support::clock::Clock;
@@ -388,7 +389,7 @@ impl World {
     async fn start_git_with(files: &FakeFiles, poll_interval: Duration, rewrite: Rewrite) -> Self {
         let store = Store::in_memory().await.unwrap();
         let origin = Origin::Git(GitOrigin {
-            url: "https://example.org/r.git".into(),
+            url: "https://example.org/team/r.git".into(),
             reference: GitRef::Head,
             path: RelPath::root(),
             poll_interval,
@@ -470,6 +471,7 @@ impl World {
             clock,
             limits,
             webhooks: std::collections::BTreeSet::new().into(),
+            statuses: Statuses::default(),
             closing: CancellationToken::new(),
         });
         let listener = events.listen();

@@ -195,6 +195,7 @@ impl From<&SourceRecord> for SourceView {
             passes: source.passes,
             webhook: None,
             relay: None,
+            status: None,
             suspended: source.suspended.as_ref().map(Into::into),
             conditions: source.conditions.iter().map(Into::into).collect(),
         }

@@ -1,0 +1,342 @@
+//! Commits are told how they fare: a task beside everything else empties the outbox. No pass ever waits for it.
+//!
+//! What is told is decided in `plan::status` and recorded with the pass that it speaks of; here it is only said, again
+//! where it was not heard, and no faster than the host allows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::forge::{Forge, Outcome, Post};
+use crate::model::commit_status::{CommitState, OutboxRow, Repository, Tell};
+use crate::model::id::SourceName;
+use crate::model::source::{Origin, SourceSpec};
+use crate::model::time::Timestamp;
+use crate::plan::{backoff, hosted};
+use crate::record::{Said, Store, StoreError, Telling};
+use crate::support::clock::Clock;
+
+use super::board::Board;
+use super::core::Live;
+use super::metrics::Metrics;
+use super::runs::chain;
+use super::source_loop::chance;
+
+/// What is said at once.
+const IN_FLIGHT: u32 = 2;
+/// How long it is tried to say something.
+const GIVEN_UP: Duration = Duration::from_hours(24);
+/// Time between two attempts while the store cannot be read or written.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Longest sleep: a clock that is set is noticed after it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// Where commits are told, and where they lead people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosting {
+    /// The base of the API.
+    pub api: String,
+    /// Where there is more than fits into a description.
+    pub link: Option<String>,
+}
+
+/// What source loops and the task that speaks share. Clones are one.
+#[derive(Clone)]
+pub struct Statuses(Arc<Inner>);
+
+struct Inner {
+    hosting: Live<Option<Hosting>>,
+    /// Grows whenever the hosting becomes another one.
+    epoch: AtomicU64,
+    /// What is to be recorded off the path of a pass: one thing of a source, the newest.
+    beside: Mutex<BTreeMap<SourceName, Telling>>,
+    changed: Notify,
+}
+
+impl Default for Statuses {
+    /// Nobody is told anything.
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            hosting: Live::from(None),
+            epoch: AtomicU64::new(0),
+            beside: Mutex::default(),
+            changed: Notify::new(),
+        }))
+    }
+}
+
+impl Statuses {
+    /// Tells commits there from now on. Whoever knows of commits says so again.
+    pub fn set_hosting(&self, hosting: Option<Hosting>) {
+        self.0.hosting.set(hosting);
+        self.0.epoch.fetch_add(1, Ordering::Relaxed);
+        self.0.changed.notify_one();
+    }
+
+    /// Where commits are told.
+    #[must_use]
+    pub fn hosting(&self) -> Arc<Option<Hosting>> {
+        self.0.hosting.get()
+    }
+
+    /// A number that is another one whenever commits are told elsewhere, or by another token.
+    pub(super) fn epoch(&self) -> u64 {
+        self.0.epoch.load(Ordering::Relaxed)
+    }
+
+    /// The API where commits of a source are told, and what it calls their repository.
+    #[must_use]
+    pub fn place_of(&self, spec: &SourceSpec) -> Option<(String, Repository)> {
+        let hosting = self.hosting();
+        let (Some(hosting), Origin::Git(git)) = (hosting.as_ref(), &spec.origin) else { return None };
+        Some((hosting.api.clone(), hosted::repository(&git.url, &hosting.api)?))
+    }
+
+    /// Something newer is recorded with a pass than what was to be recorded beside it.
+    pub(super) fn forget(&self, source: &SourceName) {
+        self.beside().remove(source);
+    }
+
+    /// Something may have been recorded that is to be said.
+    pub(super) fn wake(&self) {
+        self.0.changed.notify_one();
+    }
+
+    /// Records this as soon as possible, and says it; nobody waits for that.
+    pub(super) fn tell(&self, telling: Telling) {
+        self.beside().insert(telling.place.source.clone(), telling);
+        self.0.changed.notify_one();
+    }
+
+    fn beside(&self) -> MutexGuard<'_, BTreeMap<SourceName, Telling>> {
+        self.0.beside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that speaks.
+pub struct Speaker<F> {
+    store: Store,
+    board: Board,
+    metrics: Metrics,
+    clock: Clock,
+    statuses: Statuses,
+    forge: Live<Option<F>>,
+    /// Nothing is said before.
+    gate: Option<Instant>,
+    /// Calls in a row that nobody answered.
+    unheard: u32,
+    epoch: Option<u64>,
+    /// Commits of which it was said without a record that they could not be deployed.
+    unrecorded: BTreeSet<(SourceName, String)>,
+}
+
+impl<F: Forge> Speaker<F> {
+    /// Speaks through `forge`, which is there as long as `statuses` names a hosting.
+    #[must_use]
+    pub fn new(
+        (store, board, metrics, clock): (Store, Board, Metrics, Clock),
+        statuses: Statuses,
+        forge: Live<Option<F>>,
+    ) -> Self {
+        Self {
+            store,
+            board,
+            metrics,
+            clock,
+            statuses,
+            forge,
+            gate: None,
+            unheard: 0,
+            epoch: None,
+            unrecorded: BTreeSet::new(),
+        }
+    }
+
+    /// Says what is due until `closing`.
+    pub async fn run(mut self, closing: CancellationToken) {
+        let statuses = self.statuses.clone();
+        loop {
+            // Dropped in the middle, at worst something is said again after the next start.
+            let round = async {
+                let forge = self.forge.get();
+                match forge.as_ref() {
+                    Some(forge) => self.round(forge).await,
+                    None => Ok(Instant::now() + LONGEST_SLEEP),
+                }
+            };
+            let next = tokio::select! {
+                () = closing.cancelled() => return,
+                next = round => next.unwrap_or_else(|error| {
+                    tracing::debug!("commits cannot be told how they fare: {}", chain(&error));
+                    Instant::now() + STORE_RETRY
+                }),
+            };
+            // Cancel safe: a notice that was not taken is kept.
+            tokio::select! {
+                () = closing.cancelled() => return,
+                () = statuses.0.changed.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Says all that is due; gives back when to look again.
+    async fn round(&mut self, forge: &F) -> Result<Instant, StoreError> {
+        self.follow_hosting(forge).await?;
+        loop {
+            self.record_beside(forge).await?;
+            if let Some(gate) = self.gate.filter(|gate| *gate > Instant::now()) {
+                return Ok(gate);
+            }
+            let now = self.now();
+            let rows = self.store.due_tellings(forge.api(), now, IN_FLIGHT).await?;
+            if rows.is_empty() {
+                let next = self.store.next_telling(forge.api()).await?;
+                let wait = next.map_or(LONGEST_SLEEP, |next| next.since(self.now()).min(LONGEST_SLEEP));
+                return Ok(Instant::now() + wait);
+            }
+            let outcomes = join_all(rows.iter().map(|row| self.say(forge, row))).await;
+            for (row, outcome) in rows.iter().zip(outcomes) {
+                self.note(row, outcome).await?;
+            }
+        }
+    }
+
+    /// Another token or another host: what was refused may be taken now.
+    async fn follow_hosting(&mut self, forge: &F) -> Result<(), StoreError> {
+        let epoch = self.statuses.epoch();
+        if self.epoch == Some(epoch) {
+            return Ok(());
+        }
+        let now = self.now();
+        self.store.tell_again(forge.api(), before(now, GIVEN_UP), now).await?;
+        for source in self.board.sources() {
+            self.show(&source.spec.name).await?;
+        }
+        (self.epoch, self.gate, self.unheard) = (Some(epoch), None, 0);
+        Ok(())
+    }
+
+    /// Records what passes left to be recorded.
+    async fn record_beside(&mut self, forge: &F) -> Result<(), StoreError> {
+        let taken = std::mem::take(&mut *self.statuses.beside());
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let tellings: Vec<Telling> = taken.values().cloned().collect();
+        let recorded = self.store.tell(&tellings, self.now()).await;
+        if recorded.is_err() {
+            for telling in &tellings {
+                self.say_unrecorded(forge, telling).await;
+            }
+            let mut beside = self.statuses.beside();
+            for (source, telling) in taken {
+                beside.entry(source).or_insert(telling);
+            }
+        }
+        recorded
+    }
+
+    /// Where nothing can be recorded, that is what is said, once of a commit.
+    async fn say_unrecorded(&mut self, forge: &F, telling: &Telling) {
+        let place = &telling.place;
+        let Tell::Say(verdict) = &telling.tell else { return };
+        let commit = (place.source.clone(), place.revision.to_string());
+        if verdict.state != CommitState::Error || !self.unrecorded.insert(commit) {
+            return;
+        }
+        let now = self.now();
+        let row = OutboxRow {
+            place: place.clone(),
+            verdict: verdict.clone(),
+            changed_at: now,
+            posted: None,
+            attempts: 0,
+            due_at: Some(now),
+            error: String::new(),
+        };
+        if self.say(forge, &row).await == Some(Outcome::Posted) {
+            self.metrics.told(&place.source, "posted");
+        }
+    }
+
+    /// Says it, unless that was tried for too long.
+    async fn say(&self, forge: &F, row: &OutboxRow) -> Option<Outcome> {
+        if self.now().since(row.changed_at) > GIVEN_UP {
+            return None;
+        }
+        let post = Post {
+            repository: row.place.repository.clone(),
+            revision: row.place.revision.clone(),
+            context: format!("kindling/{}", row.place.source),
+            state: row.verdict.state,
+            description: row.verdict.description(),
+            link: self.statuses.hosting().as_ref().as_ref().and_then(|hosting| hosting.link.clone()),
+        };
+        Some(forge.post(&post).await)
+    }
+
+    /// Records what became of it.
+    async fn note(&mut self, row: &OutboxRow, outcome: Option<Outcome>) -> Result<(), StoreError> {
+        let now = self.now();
+        let later = |why: String, wait: Duration| Said::Later(why, now.plus(wait));
+        let own_wait = backoff::delay(row.attempts.saturating_add(1), chance());
+        if !matches!(outcome, Some(Outcome::Away(_)) | None) {
+            self.unheard = 0;
+        }
+        let (said, result) = match outcome {
+            Some(Outcome::Posted) => (Said::Yes, "posted"),
+            Some(Outcome::Refused(why)) => (Said::Never(why), "refused"),
+            Some(Outcome::Wait { wait, why }) => {
+                self.close_gate(wait);
+                (later(why, wait), "waited")
+            }
+            Some(Outcome::Again(why)) => (later(why, own_wait), "retried"),
+            Some(Outcome::Away(why)) => {
+                self.unheard = self.unheard.saturating_add(1);
+                let wait = backoff::delay(self.unheard, chance());
+                self.close_gate(wait);
+                (later(why, wait), "retried")
+            }
+            None => {
+                let hours = GIVEN_UP.as_secs() / 3600;
+                (Said::Never(format!("given up after {hours} h: {}", row.error)), "given_up")
+            }
+        };
+        let place = &row.place;
+        if let Said::Never(why) = &said {
+            let (source, commit) = (&place.source, place.revision.short());
+            tracing::warn!(
+                "source {source}: commit {commit} cannot be told that it is {}: {why}",
+                row.verdict.state.as_str()
+            );
+        }
+        self.metrics.told(&place.source, result);
+        self.store.told(row, &said, now).await?;
+        self.show(&place.source).await
+    }
+
+    fn close_gate(&mut self, wait: Duration) {
+        let until = Instant::now() + wait;
+        self.gate = Some(self.gate.map_or(until, |gate| gate.max(until)));
+    }
+
+    async fn show(&self, source: &SourceName) -> Result<(), StoreError> {
+        self.board.set_told(source, self.store.told_of(source).await?);
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+}
+
+fn before(now: Timestamp, length: Duration) -> Timestamp {
+    Timestamp(now.0.saturating_sub(i64::try_from(length.as_millis()).unwrap_or(i64::MAX)))
+}

@@ -1,0 +1,202 @@
+//! The loop with a fake repository and a fake host: what commits are told, and when.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kindling::forge::{Forge, Outcome, Post};
+use kindling::model::commit_status::CommitState;
+use kindling::model::time::Timestamp;
+use kindling::reconcile::core::Live;
+use kindling::reconcile::handle::{Reconcile, Subject};
+use kindling::reconcile::statuses::{Hosting, Speaker};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{FakeFiles, World, all, source, unit};
+
+const API: &str = "https://example.org";
+const HOUR: Duration = Duration::from_hours(1);
+
+type Rule = Box<dyn FnMut(&Post) -> Outcome + Send>;
+
+/// A host that keeps what it is told.
+#[derive(Clone)]
+struct FakeForge {
+    posts: Arc<Mutex<Vec<(Instant, Post)>>>,
+    rule: Arc<Mutex<Rule>>,
+}
+
+impl FakeForge {
+    fn new() -> Self {
+        let rule: Rule = Box::new(|_| Outcome::Posted);
+        Self { posts: Arc::default(), rule: Arc::new(Mutex::new(rule)) }
+    }
+
+    fn rule(&self, rule: impl FnMut(&Post) -> Outcome + Send + 'static) {
+        *self.rule.lock().unwrap() = Box::new(rule);
+    }
+
+    /// What commits were told, as `COMMIT STATE SUMMARY`.
+    fn told(&self) -> Vec<String> {
+        let posts = self.posts.lock().unwrap();
+        let line = |(_, post): &(Instant, Post)| {
+            let summary = post.description.split(';').next().unwrap_or_default();
+            format!("{} {} {summary}", post.revision, post.state.as_str())
+        };
+        posts.iter().map(line).collect()
+    }
+
+    /// The same without what is `pending`: whether that was said is a matter of moments.
+    fn ends(&self) -> Vec<String> {
+        self.told().into_iter().filter(|line| !line.contains(" pending ")).collect()
+    }
+
+    fn moments(&self) -> Vec<Instant> {
+        self.posts.lock().unwrap().iter().map(|(at, _)| *at).collect()
+    }
+}
+
+impl Forge for FakeForge {
+    fn api(&self) -> &str {
+        API
+    }
+
+    async fn post(&self, post: &Post) -> Outcome {
+        self.posts.lock().unwrap().push((Instant::now(), post.clone()));
+        (self.rule.lock().unwrap())(post)
+    }
+}
+
+/// A repository with two tasks at the commit `c1`, and a host that is told of it.
+async fn hosted(forge: &FakeForge) -> (World, FakeFiles) {
+    let files = FakeFiles::default();
+    files.task("a", "echo 1\n").task("b", "echo 1\n").commit("c1");
+    let world = World::start_git(&files, HOUR).await;
+    speak(&world, forge);
+    (world, files)
+}
+
+fn speak(world: &World, forge: &FakeForge) -> CancellationToken {
+    let core = world.service.core();
+    core.statuses.set_hosting(Some(Hosting { api: API.into(), link: None }));
+    let parts = (core.store.clone(), core.board.clone(), core.metrics().clone(), core.clock.clone());
+    let speaker = Speaker::new(parts, core.statuses.clone(), Live::from(Some(forge.clone())));
+    let closing = core.closing.child_token();
+    tokio::spawn(speaker.run(closing.clone()));
+    closing
+}
+
+async fn pass(world: &World) -> Result<(), String> {
+    let done = world.service.reconcile(&all(), Reconcile::default()).await;
+    done.map(drop).map_err(|refusal| refusal.to_string())
+}
+
+async fn ends(world: &World, forge: &FakeForge, expected: &[&str]) {
+    world
+        .until(&format!("commits are told {expected:?}, not {:?}", forge.ends()), |_| {
+            forge.ends() == expected
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_end_of_a_commit_is_told_once() {
+    let forge = FakeForge::new();
+    let (world, files) = hosted(&forge).await;
+    pass(&world).await.unwrap();
+    let mut told = vec!["c1 success 2 units live"];
+    ends(&world, &forge, &told).await;
+    // A commit without a change in any unit is live as well.
+    files.commit("c2");
+    pass(&world).await.unwrap();
+    told.push("c2 success 2 units live");
+    ends(&world, &forge, &told).await;
+    files.put("b/task.yaml", "name: [").commit("c3");
+    pass(&world).await.unwrap();
+    told.push("c3 failure 1 of 2 units live, 1 broken (b)");
+    ends(&world, &forge, &told).await;
+    files.clear().commit("c4");
+    assert!(pass(&world).await.unwrap_err().contains("would remove"));
+    told.push("c4 failure not deployed: a person has to agree (RemovalGuard)");
+    ends(&world, &forge, &told).await;
+    files.task("a", "echo 5\n").task("b", "echo 5\n").commit("c5").sink_fails(true);
+    pass(&world).await.unwrap_err();
+    told.push("c5 error kindling could not deploy it (StoreUnwritable)");
+    ends(&world, &forge, &told).await;
+    files.sink_fails(false);
+    pass(&world).await.unwrap();
+    told.push("c5 success 2 units live");
+    ends(&world, &forge, &told).await;
+    // What is suspended runs on as it was; the next commit is not what runs.
+    let a = Subject::Unit(unit("a"));
+    world.service.suspend(&a, "freeze".into()).await.unwrap();
+    files.task("a", "echo 6\n").commit("c6");
+    pass(&world).await.unwrap();
+    told.push("c6 failure 1 of 2 units live, 1 suspended (a)");
+    ends(&world, &forge, &told).await;
+    world.service.resume(&a).await.unwrap();
+    told.push("c6 success 2 units live");
+    ends(&world, &forge, &told).await;
+    pass(&world).await.unwrap();
+    let world = world.again().await;
+    speak(&world, &forge);
+    pass(&world).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    ends(&world, &forge, &told).await;
+    let pending = forge.told().into_iter().filter(|line| line.contains(" pending ")).count();
+    assert!(pending <= 5, "{:?}", forge.told());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_the_host_holds_for_every_commit() {
+    let forge = FakeForge::new();
+    let (wait, mut left) = (Duration::from_secs(90), 1);
+    forge.rule(move |_| match std::mem::take(&mut left) {
+        0 => Outcome::Posted,
+        _ => Outcome::Wait { wait, why: "slow down".into() },
+    });
+    let (world, files) = hosted(&forge).await;
+    pass(&world).await.unwrap();
+    world.until("it is told", |_| !forge.told().is_empty()).await;
+    files.task("a", "echo 2\n").commit("c2");
+    pass(&world).await.unwrap();
+    ends(&world, &forge, &["c1 success 2 units live", "c2 success 2 units live"]).await;
+    let moments = forge.moments();
+    // Two calls may have been under way when the first one was told to wait.
+    let late = moments.iter().filter(|at| **at - moments[0] >= wait).count();
+    assert!(late >= moments.len() - 2 && late >= 1, "{moments:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_heard_is_said_with_growing_waits_and_given_up_after_a_day() {
+    let forge = FakeForge::new();
+    forge.rule(|_| Outcome::Away("nobody answers".into()));
+    let files = FakeFiles::default();
+    files.task("a", "echo 1\n").commit("c1");
+    let world = World::start_git(&files, HOUR).await;
+    let speaking = speak(&world, &forge);
+    pass(&world).await.unwrap();
+    world.until("it was tried five times", |_| forge.told().len() >= 5).await;
+    speaking.cancel();
+    let moments = forge.moments();
+    // The fifth attempt comes after four waits, each a twentieth of its ceiling at least.
+    assert!(moments[4] - moments[0] >= Duration::from_millis(560), "{moments:?}");
+    let shown = world.service.core().board.told(&source());
+    assert!(shown.last.is_none() && shown.wrong.unwrap().1.contains("nobody answers"));
+    // The same a day later: the outbox is older than what is still said.
+    let store = &world.service.core().store;
+    let row = store.due_tellings(API, Timestamp(i64::MAX), 9).await.unwrap().remove(0);
+    assert_eq!(row.verdict.state, CommitState::Success);
+    let later = row.changed_at.plus(Duration::from_hours(25));
+    let core = world.service.core();
+    let clock = kindling::support::clock::Clock::set_to(later.0);
+    let parts = (store.clone(), core.board.clone(), core.metrics().clone(), clock);
+    let other = Speaker::new(parts, core.statuses.clone(), Live::from(Some(FakeForge::new())));
+    tokio::spawn(other.run(core.closing.clone()));
+    world
+        .until("it is given up", |world| {
+            let told = world.service.core().board.told(&source());
+            told.wrong.is_some_and(|(_, why)| why == "given up after 24 h: nobody answers")
+        })
+        .await;
+}
