@@ -28,6 +28,8 @@ use super::Service;
 const ALTERED_ROW: Duration = Duration::from_mins(1);
 /// Time between two lines of the log on what is no delivery.
 const TELL_EVERY: Duration = Duration::from_mins(1);
+/// A stranger who posts without end wakes the source's loop this often, which then looks less often still.
+const SOONER_EVERY: Duration = Duration::from_secs(1);
 /// A relay that is away for so long is told of in the log.
 const AWAY: Duration = Duration::from_mins(1);
 /// What history says of a look that follows a connection.
@@ -54,7 +56,7 @@ struct Running {
     url: RelayUrl,
     max_body: u64,
     task: JoinHandle<()>,
-    _stop: DropGuard,
+    stop: DropGuard,
 }
 
 impl Relays {
@@ -83,18 +85,19 @@ impl Relays {
         let relay = Relay::new(Http::new(url.clone()), max_body, Pace::default(), chance);
         let health = RelayHealth { place: url.to_string(), ..RelayHealth::default() };
         let (desk, source) = (self.desk.clone(), name.clone());
-        let (altered, told, away_since, shown) = (None, None, None, Shown::Nothing);
-        let following = Following { desk, source, health, altered, told, away_since, shown };
+        let (altered, told, sooner, away_since) = (None, None, None, None);
+        let shown = Shown::Nothing;
+        let following = Following { desk, source, health, altered, told, sooner, away_since, shown };
         let guard = stop.clone().drop_guard();
         let task = self.lifecycle.spawn(async move {
-            if let Some(Running { task, _stop, .. }) = before {
-                drop(_stop);
+            if let Some(Running { task, stop, .. }) = before {
+                drop(stop);
                 // It says how it fares until it is over.
                 let _ = task.await;
             }
             following.follow(relay, &stop).await;
         });
-        Running { url: url.clone(), max_body, task, _stop: guard }
+        Running { url: url.clone(), max_body, task, stop: guard }
     }
 }
 
@@ -106,6 +109,8 @@ struct Following {
     altered: Option<Altered>,
     /// When the log was told of what is no delivery.
     told: Option<Instant>,
+    /// When the next poll was to come sooner.
+    sooner: Option<Instant>,
     away_since: Option<Instant>,
     shown: Shown,
 }
@@ -207,7 +212,10 @@ impl Following {
                 self.health.place
             );
         }
-        self.desk.service.look_sooner(&self.source);
+        if self.sooner.is_none_or(|at| at.elapsed() >= SOONER_EVERY) {
+            self.sooner = Some(Instant::now());
+            self.desk.service.look_sooner(&self.source);
+        }
     }
 
     /// Notes a delivery whose signature does not fit. The first one within a while has a row, which counts the others.

@@ -239,9 +239,8 @@ fn write_number(value: f64, out: &mut String) {
     if value < 0.0 {
         out.push('-');
     }
-    // One digit, a point and the others, and the power of ten: the shortest ones too.
-    let shortest = format!("{:e}", value.abs());
-    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let text = shortest(value.abs());
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let digits = mantissa.replace('.', "");
     let point = exponent.parse::<i32>().unwrap_or(0) + 1;
     let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
@@ -257,6 +256,15 @@ fn write_number(value: f64, out: &mut String) {
             write!(out, "{}{dot}{}e{:+}", &digits[..1], &digits[1..], point - 1)
         }
     };
+}
+
+/// One digit, a point and the others, and the power of ten: as few as lead back to the value. Where several of so many
+/// do, it is the one that is nearest, and of two that are as near the even one: Rust takes the upper one.
+fn shortest(value: f64) -> String {
+    let shortest = format!("{value:e}");
+    let digits = shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    let nearest = format!("{value:.*e}", digits.saturating_sub(1));
+    if nearest.parse() == Ok(value) { nearest } else { shortest }
 }
 
 /// The index that a key is, as it is written.

@@ -78,6 +78,33 @@ fn listings_show_holds_and_suspensions_and_escape_what_is_hostile() {
 }
 
 #[test]
+fn a_webhook_and_a_relay_that_fail_are_told_of() {
+    let place = "smee.io/AbCd...";
+    let relay = |lost: Value, error: Value| {
+        let since = lost.is_null().then_some("2020-01-01T00:00:00Z");
+        json!({"place": place, "connectedSince": since, "lostSince": lost, "error": error})
+    };
+    let mut away = source("away", "True", "fine");
+    away["relay"] = relay(json!("2020-01-01T00:00:00Z"), json!("cannot be reached: no route"));
+    let mut away_now = source("away-now", "True", "fine");
+    away_now["relay"] = relay(json!("2999-01-01T00:00:00Z"), json!("ended the connection"));
+    let mut there = source("there", "True", "fine");
+    there["relay"] = relay(Value::Null, json!("ended the connection"));
+    there["webhook"] = json!({"lastDeliveryAt": null, "missed": 3, "missedRevision": "0123456789ab",
+                              "missedAt": "2020-01-01T00:00:00Z"});
+    let fake = Fake::start().gives("GET /api/v1/sources", &json!({"items": [away, away_now, there]}));
+    let out = with(&fake).run(&["get", "sources", "--no-header"]).out;
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].contains("[its relay smee.io/AbCd... has been away for "), "{out}");
+    assert!(lines[0].ends_with(": it cannot be reached: no route] fine"), "{out}");
+    // One that comes and goes is no news.
+    assert!(lines[1].ends_with(" fine") && !lines[1].contains("relay"), "{out}");
+    assert!(lines[2].ends_with("[its webhook did not deliver 01234567 (3 missed)] fine"), "{out}");
+    let wide = with(&fake).run(&["get", "sources", "-o", "wide", "--no-header"]).out;
+    assert!(wide.contains("smee.io/AbCd... connected ") && wide.contains("smee.io/AbCd... away "), "{wide}");
+}
+
+#[test]
 fn status_shows_problems_first_and_ends_with_1() {
     let unready = json!([{"name": "local/b", "why": "Failed: no\u{1b}[1m"}]);
     let status = json!({"version": "0.1.0", "ready": false, "conditions": [], "sources": [source("team", "True", "ok")], "units": 2,
