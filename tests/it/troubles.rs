@@ -145,7 +145,7 @@ async fn a_source_that_lost_most_of_its_units() {
     let said = said(&service, "The removal guard", Some("a")).await;
     assert_told(
         &said,
-        &["local  RemovalGuard: ", "-> if they are to go: `kindling reconcile local --allow-removals`"],
+        &["local  RemovalGuard: ", "; if they are to go: `kindling reconcile local --allow-removals`"],
     );
 }
 
