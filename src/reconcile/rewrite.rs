@@ -28,9 +28,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             id(revision.as_ref()),
             id(self.guarded_revision().as_ref())
         );
-        let why = self.with_left_behind(why);
         let lifts = format!("kindling reconcile {name} --allow-rewrite");
-        let told = format!("{why}; if it is meant: `{lifts}`");
+        let told = self.with_left_behind(format!("{why}; if it is meant: `{lifts}`"));
+        let why = self.with_left_behind(why);
         if !order.dry {
             let now = self.core.now();
             let (record, failed) = (&mut self.record, ConditionStatus::False);
