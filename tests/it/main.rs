@@ -38,6 +38,7 @@ mod repo;
 mod service;
 mod sets;
 mod store;
+mod told;
 mod watch;
 mod troubles;
 mod world;

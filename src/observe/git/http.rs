@@ -76,7 +76,7 @@ impl Verdict {
         } else {
             let why = chain(&error);
             let last = why.rsplit(": ").next().unwrap_or(&why);
-            WireFault::Broken(format!("the connection to {place} broke in the middle of an answer ({last})"))
+            WireFault::Broken(format!("the connection broke in the middle of an answer ({last})"))
         };
         self.record(fault)
     }
