@@ -65,6 +65,7 @@ fn gather(subjects: &[Subject], reports: Vec<Result<Report, Refusal>>) -> Answer
         }
         whole.steps.append(&mut report.steps);
         whole.problems.append(&mut report.problems);
+        whole.of_sources.append(&mut report.of_sources);
         whole.unready.append(&mut report.unready);
     }
     Ok(Json((&whole).into()))
@@ -74,6 +75,7 @@ fn only_about(report: &mut Report, unit: &UnitId) {
     let id = unit.to_string();
     report.steps.retain(|done| done.step.unit == *unit);
     report.problems.retain(|(of, _)| of == unit);
+    report.of_sources.clear();
     report.unready.retain(|(name, _)| *name == id);
 }
 

@@ -518,7 +518,7 @@ pub struct StepView {
 /// A broken unit.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct UnitProblems {
-    /// The unit.
+    /// The unit, or the source where they belong to none of its units.
     pub unit: String,
     /// What is wrong with it.
     pub problems: Vec<ProblemView>,

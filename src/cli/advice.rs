@@ -44,8 +44,6 @@ pub fn advice(name: &str, reason: &str) -> Option<String> {
         | "PathMissing" | "BadUrl" | "BadBranch" | "BadTag" | "BadRange" | "BadCommit" => {
             format!("push it, or correct {name} in kindling.yaml; then `kindling reconcile {name}`")
         }
-        "RemovalGuard" => format!("if they are to go: `kindling reconcile {name} --allow-removals`"),
-        "RewriteGuard" => format!("if it is meant: `kindling reconcile {name} --allow-rewrite`"),
         "StoreUnwritable" => {
             "`kindling check` says what keeps the data directory from being written to".into()
         }

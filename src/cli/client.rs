@@ -12,7 +12,8 @@ use crate::api::code;
 use crate::api::wire::{DeliveryAnswer, ErrorView, SamplePush};
 
 use super::error::{CliError, chain};
-use super::find::{Found, Whence, is_loopback};
+
+use super::find::{Found, TOKEN, Whence, is_loopback};
 use super::sse::Frames;
 
 /// A service that takes no connection within this time is not reached.
@@ -201,14 +202,17 @@ impl Client {
     }
 
     fn unauthorized(&self, mut view: ErrorView) -> CliError {
-        let (address, Found { whence, token, withheld, start, .. }) = (self.address(), &self.found);
+        let (address, Found { whence, token, looked, withheld, start, .. }) = (self.address(), &self.found);
         view.hint = match (token, withheld, whence) {
             (None, Some(why), _) => Some(why.clone()),
             // A service that runs has left its address, and a token unless it has another one.
             (None, None, Whence::Configured(_)) => Some(format!(
                 "another service than the one of this configuration may be at {address}; `{start}` starts this one"
             )),
-            _ => view.hint,
+            _ => Some(format!(
+                "{looked}; {TOKEN} takes the token of the service at {address}, which is in its data directory or where its \
+                 configuration says"
+            )),
         };
         CliError::answered(view)
     }

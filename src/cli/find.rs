@@ -76,6 +76,8 @@ pub struct Found {
     pub whence: Whence,
     /// The token to send.
     pub token: Option<Secret>,
+    /// Where the token comes from, or where one was looked for.
+    pub looked: String,
     /// Why a token that is known is not sent.
     pub withheld: Option<String>,
     /// The command that starts the service.
@@ -183,7 +185,8 @@ pub fn find(clues: &Clues<'_>) -> Result<Found, CliError> {
         return Err(CliError::usage(message).hint("use https, or allow it with --insecure-http"));
     }
     let (token, withheld) = token_for(&url, &whence, &configuration, clues.env);
-    Ok(Found { url, whence, token, withheld, start: configuration.start() })
+    let looked = looked(token.is_some(), &configuration, clues.env);
+    Ok(Found { url, whence, token, looked, withheld, start: configuration.start() })
 }
 
 fn configured(configuration: &Configuration) -> Result<(String, Whence), CliError> {
@@ -242,6 +245,25 @@ fn token_for(
         file.display()
     );
     (None, Some(withheld.unwrap_or(message)))
+}
+
+/// Where the token that is sent comes from, or where none was found: half a sentence.
+fn looked(found: bool, configuration: &Configuration, env: Env<'_>) -> String {
+    let variable = text_of(env, TOKEN).is_some();
+    let (configured, file) = match configuration {
+        Configuration::Read(settings, _) => (
+            settings.token.as_ref().map(|_| format!("the one that {} names", settings.file.display())),
+            Some(settings.data_dir.join(TOKEN_FILE).display().to_string()),
+        ),
+        _ => (None, None),
+    };
+    match (found, configured, file) {
+        (true, ..) if variable => format!("what was sent is the value of {TOKEN}"),
+        (true, Some(configured), _) => format!("what was sent is {configured}"),
+        (true, None, file) => format!("what was sent is from {}", file.unwrap_or_default()),
+        (false, _, Some(file)) => format!("there is no {TOKEN}, none in the configuration and no {file}"),
+        (false, _, None) => format!("there is no {TOKEN}, and no configuration that leads to a token"),
+    }
 }
 
 fn text_of(env: Env<'_>, name: &str) -> Option<String> {

@@ -79,6 +79,16 @@ pub async fn sources(watch: bool, context: &mut Context) -> Ended {
     get(&args, context).await
 }
 
+/// `kindling webhook list`.
+pub async fn deliveries(
+    source: Option<String>,
+    limit: Option<u32>,
+    watch: bool,
+    context: &mut Context,
+) -> Ended {
+    get(&Args { kind: Kind::Deliveries, name: source, watch, status: None, limit }, context).await
+}
+
 /// A kind of thing that can be listed.
 trait Listed: Row + DeserializeOwned {
     const NONE: &'static str;

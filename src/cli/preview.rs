@@ -58,6 +58,10 @@ fn unknown(source: &str) -> CliError {
 
 fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Report {
     let mut report = Report::default();
+    let of_source: Vec<_> = catalog.homeless_problems().cloned().collect();
+    if !of_source.is_empty() {
+        report.of_sources.push((source.clone(), of_source));
+    }
     let found = catalog.iter().map(|(key, _)| Arc::clone(key));
     let keys: BTreeSet<Arc<str>> = found.chain(recorded.units.keys().cloned()).collect();
     for key in keys {

@@ -5,7 +5,6 @@ use crate::api::wire::{FileChangeView, ProblemView, ReportView, StepView};
 use crate::model::time::Timestamp;
 use crate::support::text::printable;
 
-use super::advice::advice;
 use super::error::CliError;
 use super::output::{Format, Output, Row, short};
 
@@ -63,7 +62,7 @@ pub fn print(output: &mut Output, report: &ReportView, nothing: &str) -> Result<
         Format::Json | Format::Yaml => output.value(report),
         Format::Name => report.steps.iter().try_for_each(|step| output.line(&printable(&step.unit))),
         Format::Table | Format::Wide => {
-            output.listing(&report.steps, nothing)?;
+            output.listing(&report.steps, if report.problems.is_empty() { nothing } else { "" })?;
             for broken in &report.problems {
                 for problem in &broken.problems {
                     output.line(&format!(
@@ -81,11 +80,6 @@ pub fn print(output: &mut Output, report: &ReportView, nothing: &str) -> Result<
                         printable(&unready.name),
                         printable(&unready.why)
                     ))?;
-                    let reason = unready.why.split(':').next().unwrap_or_default();
-                    let guards = ["RemovalGuard", "RewriteGuard"];
-                    if let Some(advice) = advice(&unready.name, reason).filter(|_| guards.contains(&reason)) {
-                        output.line(&format!("-> {}", printable(&advice)))?;
-                    }
                 }
             }
             Ok(())

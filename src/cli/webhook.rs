@@ -3,10 +3,11 @@
 use clap::Subcommand;
 
 use crate::api::exit;
-use crate::api::wire::{DeliveryAnswer, DeliveryView, Items, SamplePush};
+use crate::api::wire::{DeliveryAnswer, DeliveryView, SamplePush};
 
 use super::Context;
 use super::error::Ended;
+use super::get;
 
 /// Try the push webhook of a source, list deliveries or take one again
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,9 @@ enum Command {
         /// List this many at most
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
+        /// Print each one again when it changes, until Ctrl-C
+        #[arg(short, long)]
+        watch: bool,
     },
     /// Look at the source again for what a delivery announced
     Redeliver {
@@ -55,12 +59,8 @@ pub async fn webhook(args: &Args, context: &mut Context) -> Ended {
             }
             Ok(if status == 202 { exit::DONE } else { exit::NOT_SO })
         }
-        Command::List { source, limit } => {
-            let limit = limit.map(|limit| limit.to_string());
-            let query = [("source", source.as_deref()), ("limit", limit.as_deref())];
-            let all: Items<DeliveryView> = client.get(&["deliveries"], &query).await?;
-            context.output.listing(&all.items, "no deliveries")?;
-            Ok(exit::DONE)
+        Command::List { source, limit, watch } => {
+            get::deliveries(source.clone(), *limit, *watch, context).await
         }
         Command::Redeliver { number } => {
             let number = number.to_string();

@@ -53,10 +53,10 @@ pub fn unknown_value_of_many(what: &str, word: &str, known: &[&str], else_say: &
 pub fn unknown(what: &str, word: &str, known: &[&str]) -> String {
     let mut message = format!("unknown {what} {}", quoted(word));
     let elsewhere = ELSEWHERE.iter().find(|(name, _)| what == "field" && word == *name);
-    let near = meant(word, known).filter(|_| elsewhere.is_none());
     if let Some((_, where_it_is)) = elsewhere {
-        message.push_str(&format!(": {where_it_is}"));
+        return format!("{message}: {where_it_is}");
     }
+    let near = meant(word, known);
     if let Some(near) = near {
         message.push_str(&format!("; did you mean `{near}`?"));
     }
@@ -143,10 +143,7 @@ mod tests {
         }
         assert_eq!(unknown_value("type", "int", &["a", "b"]), "unknown type; known: a, b");
         let said = unknown("field", "entries", &["env", "retries"]);
-        assert_eq!(
-            said,
-            "unknown field `entries`: sets have it, and overrides of a set; this is a task; known: env, retries"
-        );
+        assert_eq!(said, "unknown field `entries`: sets have it, and overrides of a set; this is a task");
     }
 
     #[test]

@@ -80,7 +80,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 // The look took in what would have woken a pass.
                 self.pass_after(Duration::ZERO, Look::Away);
             }
-            return Ok(report_of(&self.record.spec.name, &decisions, &[]));
+            let name = &self.record.spec.name;
+            let of_source: Vec<_> = self.catalog.homeless_problems().cloned().collect();
+            let of_sources = if of_source.is_empty() { Vec::new() } else { vec![(name.clone(), of_source)] };
+            return Ok(Report { of_sources, ..report_of(name, &decisions, &[]) });
         }
         let (decisions, held) = self.hold_doubtful(order, decisions);
         if let Some(gone) = self.needs_permission(order, &decisions) {

@@ -28,27 +28,29 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             id(revision.as_ref()),
             id(self.guarded_revision().as_ref())
         );
+        let lifts = format!("kindling reconcile {name} --allow-rewrite");
+        let told = self.with_left_behind(format!("{why}; if it is meant: `{lifts}`"));
         let why = self.with_left_behind(why);
         if !order.dry {
             let now = self.core.now();
             let (record, failed) = (&mut self.record, ConditionStatus::False);
-            let mut changed = record.conditions.set(now, ConditionType::Ready, failed, "RewriteGuard", &why);
+            let mut changed = record.conditions.set(now, ConditionType::Ready, failed, "RewriteGuard", &told);
             changed |= record.conditions.set(
                 now,
                 ConditionType::Stalled,
                 ConditionStatus::True,
                 "RewriteGuard",
-                &why,
+                &told,
             );
             changed |= record.revisions.seen != revision;
             record.revisions.seen = revision;
             record.last_fetch_at = Some(now);
             self.needs_person = false;
             if changed {
-                self.tell_source_failed(&why).await;
+                self.tell_source_failed(&told).await;
             }
         }
-        Refusal::new(RefusalKind::Conflict, why).hint(format!("kindling reconcile {name} --allow-rewrite"))
+        Refusal::new(RefusalKind::Conflict, why).hint(lifts)
     }
 
     /// The commit that a newer one must descend from: with a guard the one that was decided last, for it passed the

@@ -67,17 +67,18 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let more = gone.len().saturating_sub(shown.len());
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let why = format!("this would remove {} units: {}{more}", gone.len(), shown.join(", "));
+        let lifts = format!("kindling reconcile {} --allow-removals", self.record.spec.name);
+        let told = format!("{why}; if they are to go: `{lifts}`");
         let mut changed = false;
         for (kind, so) in
             [(ConditionType::Ready, ConditionStatus::False), (ConditionType::Stalled, ConditionStatus::True)]
         {
-            changed |= self.record.conditions.set(now, kind, so, "RemovalGuard", &why);
+            changed |= self.record.conditions.set(now, kind, so, "RemovalGuard", &told);
         }
         if changed {
-            self.tell_source_failed(&why).await;
+            self.tell_source_failed(&told).await;
         }
-        let name = &self.record.spec.name;
-        Refusal::new(RefusalKind::Conflict, why).hint(format!("kindling reconcile {name} --allow-removals"))
+        Refusal::new(RefusalKind::Conflict, why).hint(lifts)
     }
 
     pub(super) async fn tell_source_failed(&mut self, why: &str) {

@@ -124,7 +124,7 @@ fn the_service() {
     insta::assert_snapshot!(configuration("server: {token_env: SHORT}\ndatadir: x\n"), @"
     /srv/kindling.yaml:1:21: `server.token_env` gives a token shorter than 16 bytes
       hint: `openssl rand -hex 32` makes one
-    /srv/kindling.yaml:2:1: unknown field `datadir`; did you mean `data_dir`? known: server, data_dir, sources, runtimes, limits, github
+    /srv/kindling.yaml:2:1: unknown field `datadir`; did you mean `data_dir`? known: server, data_dir, sources, runtimes, limits, retention, github
     ");
 }
 

@@ -34,6 +34,8 @@ pub enum Answer {
     HangInside,
     /// The first bytes of what git says, then the end of the connection.
     Cut,
+    /// What git says, with another byte near the end of a pack.
+    Damaged,
     /// What git says, one byte every 20 ms.
     Drip,
 }
@@ -198,6 +200,14 @@ fn converse(shared: &Shared, mut stream: &TcpStream) -> std::io::Result<()> {
                     shared.pause(Duration::from_secs(600));
                 }
                 return stream.shutdown(Shutdown::Both);
+            }
+            Answer::Damaged => {
+                let mut answer = whole(&backend(&shared.root, &request, &body));
+                if answer.windows(8).any(|part| part == b"packfile") {
+                    let at = answer.len() - 20;
+                    answer[at] ^= 0x55;
+                }
+                stream.write_all(&answer)?;
             }
             Answer::Drip => {
                 for byte in whole(&backend(&shared.root, &request, &body)) {

@@ -40,6 +40,7 @@ mod service;
 mod sets;
 mod statuses;
 mod store;
+mod told;
 mod watch;
 mod troubles;
 mod world;

@@ -145,7 +145,7 @@ async fn a_source_that_lost_most_of_its_units() {
     let said = said(&service, "The removal guard", Some("a")).await;
     assert_told(
         &said,
-        &["local  RemovalGuard: ", "-> if they are to go: `kindling reconcile local --allow-removals`"],
+        &["local  RemovalGuard: ", "; if they are to go: `kindling reconcile local --allow-removals`"],
     );
 }
 
@@ -306,7 +306,10 @@ async fn a_token_that_the_service_does_not_take() {
     let ended = command.env("KINDLING_TOKEN", "0123456789abcdef").output().await.unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(3));
-    assert_told(&said, &["the token is missing or wrong", "hint: set KINDLING_TOKEN"]);
+    assert_told(
+        &said,
+        &["the token is missing or wrong", "hint: what was sent is the value of KINDLING_TOKEN; "],
+    );
 }
 
 #[tokio::test]

@@ -301,16 +301,16 @@ impl From<&Done> for StepView {
 
 impl From<&Report> for ReportView {
     fn from(report: &Report) -> Self {
+        let problems_of = |of: String, problems: &[Problem]| UnitProblems {
+            unit: of,
+            problems: problems.iter().map(Into::into).collect(),
+        };
+        let of_sources =
+            report.of_sources.iter().map(|(name, problems)| problems_of(name.to_string(), problems));
+        let of_units = report.problems.iter().map(|(unit, problems)| problems_of(unit.to_string(), problems));
         Self {
             steps: report.steps.iter().map(Into::into).collect(),
-            problems: report
-                .problems
-                .iter()
-                .map(|(unit, problems)| UnitProblems {
-                    unit: unit.to_string(),
-                    problems: problems.iter().map(Into::into).collect(),
-                })
-                .collect(),
+            problems: of_sources.chain(of_units).collect(),
             unready: report
                 .unready
                 .iter()

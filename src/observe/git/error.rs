@@ -10,6 +10,7 @@ use semver::VersionReq;
 
 use super::http::WireFault;
 use super::job::JobError;
+use super::plain;
 use super::ssh::HostKey;
 use crate::model::path::RelPath;
 use crate::observe::ObserveError;
@@ -160,7 +161,7 @@ impl From<WireFault> for Trouble {
             WireFault::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
                 Self::Refused { how: format!("HTTP status {}", status.as_u16()), asked: false }
             }
-            WireFault::Status(status) => Self::Unreachable(format!("it answers with HTTP status {status}")),
+            WireFault::Status(status) => Self::Unreachable(plain::status(status.as_u16())),
             WireFault::Unreachable(why) => Self::Unreachable(why),
             WireFault::Redirect(to) => Self::Redirect(to),
             WireFault::TimedOut => Self::TimedOut,

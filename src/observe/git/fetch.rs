@@ -24,6 +24,7 @@ use super::credential::{Login, key_file};
 use super::error::{Trouble, flat};
 use super::http::{Verdict, Wire};
 use super::job::Control;
+use super::plain;
 use super::reference::{Followed, TAGS, highest};
 use super::remote::Remote;
 use super::slots::HostSlots;
@@ -212,7 +213,10 @@ impl Fetch<'_> {
 
     /// A connection to the remote. A file remote is served by git itself.
     fn connect<'a>(&'a self, remote: &'a gix::Remote<'a>, line: &Line) -> Result<Connection<'a>, Trouble> {
-        let unreachable = |error: gix::Error| Trouble::Unreachable(flat(&error));
+        let unreachable = |error: gix::Error| {
+            let why = flat(&error);
+            Trouble::Unreachable(plain::fetch(&why).unwrap_or(why))
+        };
         let (url, _) = remote.sanitized_url_and_version(Direction::Fetch).map_err(unreachable)?;
         let transport: Box<dyn Transport + Send> = match &line.session {
             Some(session) => session.connect(url)?,
@@ -268,6 +272,9 @@ impl Fetch<'_> {
 
     /// Says more about a failure that gix does not explain.
     fn diagnose(&self, why: String) -> Trouble {
+        if let Some(plainly) = plain::fetch(&why) {
+            return Trouble::Fetch(plainly);
+        }
         match &self.place.remote {
             Remote::File(path) if is_foreign(path) => Trouble::Fetch(format!(
                 "{why} (the repository belongs to another user: `git config --global --add safe.directory {}` \

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::credential::Login;
 use super::error::chain;
 use super::job::Control;
+use super::plain;
 use super::remote::authority;
 use super::slots::HostSlots;
 
@@ -66,15 +67,25 @@ impl Verdict {
     }
 
     fn record_reqwest(&self, error: reqwest::Error) -> io::Error {
+        let place = error.url().map(place_of).unwrap_or_default();
+        let error = error.without_url();
         let fault = if error.is_connect() {
-            WireFault::Unreachable(chain(&error.without_url()))
+            WireFault::Unreachable(plain::unreachable(&error, &chain(&error), &place))
         } else if error.is_timeout() {
             WireFault::TimedOut
         } else {
-            WireFault::Broken(chain(&error.without_url()))
+            let why = chain(&error);
+            let last = why.rsplit(": ").next().unwrap_or(&why);
+            WireFault::Broken(format!("the connection broke in the middle of an answer ({last})"))
         };
         self.record(fault)
     }
+}
+
+/// The host of a URL with the port that is asked.
+fn place_of(url: &Url) -> String {
+    let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}{port}", url.host_str().unwrap_or_default())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -15,6 +15,7 @@ mod http;
 mod job;
 mod look;
 mod pack;
+mod plain;
 mod probe;
 mod read;
 mod recall;

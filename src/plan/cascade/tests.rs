@@ -140,7 +140,7 @@ fn the_merged_task_is_checked_again_and_each_problem_knows_its_file() {
     s0/taskset.yaml:1:11: `timeout` must be a length of time such as `500ms`, `30s`, `1m30s` or `2h`, a year at most, or `none`
     s1/taskset.yaml:2:3: `env`: `KINDLING_X` is reserved: variables in KINDLING_ are kindling's own
     s1/taskset.yaml:3:21: unknown parameter type; known: string, number, boolean
-    s2/taskset.yaml:3:2: unknown field `entries`; did you mean `retries`?
+    s2/taskset.yaml:3:2: unknown field `entries`: sets have it, and overrides of a set; this is a task
     ");
 }
 

@@ -4,7 +4,7 @@
 use super::{Errors, word};
 use crate::config::duration::{DURATION, duration};
 use crate::config::node::{Field, Fields, Value};
-use crate::config::words::{quoted, unknown_value_of_many};
+use crate::config::words::{nearest, quoted, unknown_value_of_many};
 use crate::config::yaml::YamlError;
 use crate::model::cron::{Cron, Zone};
 use crate::model::problem::Position;
@@ -30,7 +30,11 @@ pub(super) fn schedule(
         None => Some(CatchUp::None),
     };
     let text = cron.text(errors)?.trim();
-    let read = text.parse::<Cron>().map_err(|error| errors.push(cron.error(&error.to_string())));
+    let read = text.parse::<Cron>().map_err(|error| {
+        let near = nearest(text, &Cron::NAMES).filter(|_| error.is_unknown_name());
+        let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        errors.push(cron.error(&format!("{error}{near}")));
+    });
     let zone = match zone {
         Some(zone) => Some(zone?),
         None => None,

@@ -90,6 +90,25 @@ fn a_refused_token_is_explained() {
     err: hint: another service than the one of this configuration may be at http://[ADDRESS]; `kindling serve` starts this one
     "#);
     assert_eq!(fake.calls()[0].header("authorization"), None);
+    // What was sent is named by where it is from.
+    place.write(".kindling/token", "the-token-of-the-file\n");
+    insta::assert_snapshot!(shown(&place.run(&["get", "units"]), &fake), @r#"
+    exit 3
+    err: error: the token is missing or wrong
+    err: hint: what was sent is from [ROOT]/work/.kindling/token; KINDLING_TOKEN takes the token of the service at http://[ADDRESS], which is in its data directory or where its configuration says
+    "#);
+    let place = place.set("KINDLING_TOKEN", "hunter2hunter2hunter2");
+    insta::assert_snapshot!(shown(&place.run(&["get", "units"]), &fake), @r#"
+    exit 3
+    err: error: the token is missing or wrong
+    err: hint: what was sent is the value of KINDLING_TOKEN; KINDLING_TOKEN takes the token of the service at http://[ADDRESS], which is in its data directory or where its configuration says
+    "#);
+    let place = Place::new();
+    insta::assert_snapshot!(shown(&place.run(&["get", "units", "--server", &fake.address()]), &fake), @r#"
+    exit 3
+    err: error: the token is missing or wrong
+    err: hint: there is no KINDLING_TOKEN, and no configuration that leads to a token; KINDLING_TOKEN takes the token of the service at http://[ADDRESS], which is in its data directory or where its configuration says
+    "#);
 }
 
 #[test]

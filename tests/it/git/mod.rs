@@ -11,6 +11,7 @@ mod shared;
 mod ssh;
 mod store;
 mod tree;
+mod words;
 
 use std::collections::BTreeMap;
 use std::future::Future;

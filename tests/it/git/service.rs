@@ -51,7 +51,9 @@ async fn a_guarded_branch_that_was_rewritten_waits_for_a_person() {
     assert!(prints(&client, "old").await);
     let new = rewrite(&repo, "new");
     let seen = client.source_until("s", "is stalled", |s| !condition(s, "Stalled").is_empty()).await;
-    let why = format!("RewriteGuard: commit {new} does not descend from {old}, which is deployed");
+    let why = format!(
+        "RewriteGuard: commit {new} does not descend from {old}, which is deployed; if it is meant: `kindling reconcile s --allow-rewrite`"
+    );
     assert_eq!(condition(&seen, "Stalled"), format!("True {why}"));
     assert_eq!(condition(&seen, "Ready"), format!("False {why}"));
     assert_eq!((&seen["revision"]["seen"], &seen["revision"]["deployed"]), (&json!(new), &json!(old)));

@@ -1,0 +1,115 @@
+//! Failures of a remote in plain words: what gix, the HTTP client and TLS say is for programmers. What is not known
+//! here is passed on as they say it.
+
+use std::error::Error;
+use std::io;
+
+/// Why there is no connection to `place`, a host with its port. `why` is the error with its causes.
+pub(super) fn unreachable(error: &(dyn Error + 'static), why: &str, place: &str) -> String {
+    match kind_of(error) {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            return format!("nothing listens at {place} (connection refused)");
+        }
+        Some(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable) => {
+            return format!("no network of this machine leads to {place}");
+        }
+        _ => {}
+    }
+    let last = why.rsplit(": ").next().unwrap_or(why);
+    let has = |part: &str| why.contains(part);
+    if last == "operation timed out" {
+        format!("there was no connection to {place} in time")
+    } else if has("dns error") || has("failed to lookup address") {
+        let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+        format!(
+            "the host name {host} leads nowhere ({last}): correct the URL, or look at this machine's name service"
+        )
+    } else if has("UnknownIssuer") {
+        format!(
+            "the certificate of {place} is signed by nobody that this machine trusts; install its authority's certificate"
+        )
+    } else if has("Expired") || has("NotValidYet") || has("expired") {
+        format!("the certificate of {place} has expired, or the clock of this machine is wrong")
+    } else if has("NotValidForName") || has("not valid for name") {
+        format!("the certificate of {place} is for another host")
+    } else if has("InvalidContentType") || has("corrupt message") {
+        format!("what answers at {place} does not speak TLS: should the URL begin with http://?")
+    } else if has("tls handshake eof") || has("unexpected EOF") {
+        format!("{place} ends the connection before TLS begins")
+    } else {
+        why.to_owned()
+    }
+}
+
+/// What a status of a server means for a repository.
+pub(super) fn status(code: u16) -> String {
+    match code {
+        404 | 410 => format!(
+            "there is no such repository, or only for those who log in (HTTP status {code}): correct the URL, or configure `auth`"
+        ),
+        429 => format!("it is asked too often (HTTP status {code}): make `poll_interval` longer"),
+        500..=599 => format!("the server has a trouble of its own (HTTP status {code})"),
+        _ => format!("it answers with HTTP status {code}, as no git server does: correct the URL"),
+    }
+}
+
+/// What the failure of a fetch means, where it can be told from what gix says.
+pub(super) fn fetch(why: &str) -> Option<String> {
+    let has = |part: &str| why.contains(part);
+    if has("No space left on device") || has("os error 28") || has("Disk quota exceeded") {
+        return Some("the disk of the data directory is full: make room (`df -h` shows where)".to_owned());
+    }
+    let none = ["does not appear to be a git repository", "not a git repository", "is a valid git directory"];
+    if none.into_iter().any(has) {
+        return Some("no git repository is there: correct the URL".to_owned());
+    }
+    let damaged =
+        ["but should have been", "checksum", "mismatch", "Mismatch", "zlib", "inflate", "decompress"];
+    if damaged.into_iter().any(has) {
+        return Some(format!("what came was damaged on its way, or at the server ({why})"));
+    }
+    None
+}
+
+/// The kind of the innermost error of the system.
+fn kind_of(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let mut found = None;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let system = error.downcast_ref::<io::Error>().filter(|error| error.raw_os_error().is_some());
+        found = system.map(io::Error::kind).or(found);
+        next = error.source();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_faults_are_told_in_plain_words() {
+        let told = |why: &str| unreachable(&io::Error::other(why.to_owned()), why, "git.example.org:443");
+        for (why, part) in [
+            (
+                "client error (Connect): dns error: Name or service not known",
+                "name git.example.org leads nowhere (Name or",
+            ),
+            ("invalid peer certificate: UnknownIssuer", "signed by nobody that this machine trusts"),
+            ("invalid peer certificate: Expired", "has expired, or the clock"),
+            ("invalid peer certificate: NotValidForName", "is for another host"),
+            ("received corrupt message of type InvalidContentType", "does not speak TLS"),
+            ("tls handshake eof", "ends the connection before TLS begins"),
+        ] {
+            assert!(told(why).contains(part), "{why}: {}", told(why));
+        }
+        assert_eq!(told("something else"), "something else");
+        let refused = io::Error::from_raw_os_error(111);
+        assert_eq!(unreachable(&refused, "x", "h:1"), "nothing listens at h:1 (connection refused)");
+        assert!(
+            fetch("cannot write: No space left on device (os error 28)")
+                .is_some_and(|said| said.contains("is full"))
+        );
+        assert_eq!(fetch("something else"), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! What callers are told when what they ask is wrong, or cannot be done: in kindling's own words.
+
+use serde_json::json;
+
+use crate::service::Service;
+
+#[tokio::test]
+async fn wrong_queries_and_bodies_are_told_in_our_own_words() {
+    let mut service = Service::new("sources: []\n");
+    let client = service.start().await;
+    let error = async |method: &str, path: &str, body: Option<serde_json::Value>| {
+        let answer = client.call(method, path, body.as_ref()).await.unwrap();
+        let said = answer.json();
+        assert_eq!((answer.status, &said["code"]), (422, &json!("Invalid")), "{said}");
+        assert!(said["hint"].as_str().is_some_and(|hint| hint.contains("openapi.json")), "{said}");
+        said["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        error("GET", "/api/v1/runs?limit=x", None).await,
+        "the query does not fit: `limit` must be a whole number, from 0 on"
+    );
+    assert_eq!(
+        error("GET", "/api/v1/units?marked=perhaps", None).await,
+        "the query does not fit: `marked` must be `true` or `false`"
+    );
+    assert_eq!(
+        error("POST", "/api/v1/runs", Some(json!({}))).await,
+        "the body does not fit: the field `task` is missing"
+    );
+    assert_eq!(
+        error("POST", "/api/v1/runs", Some(json!({"tsk": "hunter2"}))).await,
+        "the body does not fit: unknown field `tsk`; did you mean `task`? known: task, params, input"
+    );
+    assert_eq!(
+        error("POST", "/api/v1/runs", Some(json!({"task": 4711}))).await,
+        "the body does not fit: `task` must be text"
+    );
+}
+
+#[tokio::test]
+async fn a_diff_of_a_source_that_has_only_problems_shows_them() {
+    let mut service = Service::new("sources: [{name: local, local: {path: tasks}}]\n");
+    service.write("tasks/taskset.yaml", "apiVersion: kindling/v1\nkind: TaskSet\nspec: {entries: [1]}\n");
+    // Without a service, and with one.
+    let args: [&[&str]; 2] = [&["diff", "local", "--local", "tasks"], &["diff", "local"]];
+    for (at, args) in args.into_iter().enumerate() {
+        if at == 1 {
+            service.start().await;
+        }
+        let ended = service.attempt(args).await;
+        let out = String::from_utf8(ended.stdout).unwrap() + &String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{out}");
+        assert!(out.contains("local: ") && out.contains("taskset.yaml:3:"), "{out}");
+        assert!(!out.contains("no differences"), "{out}");
+    }
+}
