@@ -1,6 +1,7 @@
 //! The composition root: builds the parts from settings, runs them, stops them. Decides nothing.
 
 mod reload;
+mod told;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -19,9 +20,7 @@ use crate::act::survivors;
 use crate::act::tasks::TaskTarget;
 use crate::api::{self, Access, Webhooks};
 use crate::config::Settings;
-use crate::config::forge::PublicUrl;
 use crate::config::secret::Secret;
-use crate::forge::GitHub;
 use crate::model::id::UnitId;
 use crate::model::limits::Limits;
 use crate::model::run::{Run, RunStatus};
@@ -38,12 +37,14 @@ use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
 use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
 use crate::reconcile::schedule::Schedules;
-use crate::reconcile::statuses::{Speaker, Statuses};
+use crate::reconcile::statuses::Statuses;
 use crate::reconcile::trust::Trust;
 use crate::record::{Blobs, Retention, SourceRecord, Store, StoreError};
 use crate::support::clock::Clock;
 use crate::support::lifecycle::{Lifecycle, Stop};
 use crate::support::manager::{self, Manager};
+
+use self::told::ToldBy;
 
 /// The file that names the address of the service that holds a data directory.
 pub const ADDRESS_FILE: &str = "address";
@@ -151,7 +152,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let address =
         listener.local_addr().map_err(|source| AppError::System { what: "tell the address", source })?;
     dir.announce(&address.to_string())?;
-    lifecycle.spawn_long("statuses", parts.speaker(&service).run(lifecycle.soft().clone()));
+    lifecycle.spawn_long("statuses", parts.told.speaker(&service).run(lifecycle.soft().clone()));
     let access = Access::new(token, address.ip(), parts.told.public.clone());
     let closing = lifecycle.soft().clone();
     let routes = api::router(service.clone(), access, dir.path.clone(), webhooks, closing.clone());
@@ -332,13 +333,6 @@ struct Parts {
     told: ToldBy,
 }
 
-/// Who is told of commits, and by which name the world knows the service; both may change.
-#[derive(Clone)]
-struct ToldBy {
-    public: Live<Option<PublicUrl>>,
-    forge: Live<Option<GitHub>>,
-}
-
 /// What is swept now and then.
 struct Sweeper {
     store: Store,
@@ -354,15 +348,8 @@ impl Parts {
         let folders = Folders::new(settings.data_dir.join("versions"), Arc::new(BlobFiles(blobs.clone())));
         let limits = Live::from(settings.limits.clone());
         let stores = Stores::new(&settings.data_dir);
-        let told = ToldBy { public: Live::from(None), forge: Live::from(None) };
+        let told = ToldBy::default();
         Self { settings, store, blobs, folders, clock: Clock::default(), mark, limits, stores, told }
-    }
-
-    /// What says to commits how they fare.
-    fn speaker(&self, service: &Service) -> Speaker<GitHub> {
-        let core = service.core();
-        let parts = (core.store.clone(), core.board.clone(), core.metrics().clone(), core.clock.clone());
-        Speaker::new(parts, core.statuses.clone(), self.told.forge.clone())
     }
 
     fn sweeper(&self) -> Sweeper {
