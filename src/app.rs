@@ -2,6 +2,7 @@
 
 mod relay;
 mod reload;
+mod told;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -20,9 +21,7 @@ use crate::act::survivors;
 use crate::act::tasks::TaskTarget;
 use crate::api::{self, Access, Webhooks};
 use crate::config::Settings;
-use crate::config::forge::PublicUrl;
 use crate::config::secret::Secret;
-use crate::forge::GitHub;
 use crate::model::id::UnitId;
 use crate::model::limits::Limits;
 use crate::model::run::{Run, RunStatus};
@@ -41,7 +40,7 @@ use crate::reconcile::ledger;
 use crate::reconcile::links::Links;
 use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
 use crate::reconcile::schedule::Schedules;
-use crate::reconcile::statuses::{Speaker, Statuses};
+use crate::reconcile::statuses::Statuses;
 use crate::reconcile::trust::Trust;
 use crate::record::{Blobs, SourceRecord, Store, StoreError};
 use crate::support::clock::Clock;
@@ -49,6 +48,7 @@ use crate::support::lifecycle::{Lifecycle, Stop};
 use crate::support::manager::{self, Manager};
 
 use self::reload::LiveRetention;
+use self::told::ToldBy;
 
 /// The file that names the address of the service that holds a data directory.
 pub const ADDRESS_FILE: &str = "address";
@@ -158,7 +158,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let address =
         listener.local_addr().map_err(|source| AppError::System { what: "tell the address", source })?;
     dir.announce(&address.to_string())?;
-    lifecycle.spawn_long("statuses", parts.speaker(&service).run(lifecycle.soft().clone()));
+    lifecycle.spawn_long("statuses", parts.told.speaker(&service).run(lifecycle.soft().clone()));
     let access = Access::new(token, address.ip(), parts.told.public.clone());
     let closing = lifecycle.soft().clone();
     let routes = api::router(service.clone(), access, dir.path.clone(), webhooks, closing.clone());
@@ -340,13 +340,6 @@ struct Parts {
     told: ToldBy,
 }
 
-/// Who is told of commits, and by which name the world knows the service; both may change.
-#[derive(Clone)]
-struct ToldBy {
-    public: Live<Option<PublicUrl>>,
-    forge: Live<Option<GitHub>>,
-}
-
 /// What is swept now and then.
 struct Sweeper {
     store: Store,
@@ -363,27 +356,9 @@ impl Parts {
         let folders = Folders::new(settings.data_dir.join("versions"), Arc::new(BlobFiles(blobs.clone())));
         let limits = Live::from(settings.limits.clone());
         let stores = Stores::new(&settings.data_dir);
-        let retention = LiveRetention::new(settings.retention);
-        let told = ToldBy { public: Live::from(None), forge: Live::from(None) };
-        Self {
-            settings,
-            store,
-            blobs,
-            folders,
-            clock: Clock::default(),
-            mark,
-            limits,
-            retention,
-            stores,
-            told,
-        }
-    }
-
-    /// What says to commits how they fare.
-    fn speaker(&self, service: &Service) -> Speaker<GitHub> {
-        let core = service.core();
-        let parts = (core.store.clone(), core.board.clone(), core.metrics().clone(), core.clock.clone());
-        Speaker::new(parts, core.statuses.clone(), self.told.forge.clone())
+        let (retention, told) = (LiveRetention::new(settings.retention), ToldBy::default());
+        let clock = Clock::default();
+        Self { settings, store, blobs, folders, clock, mark, limits, retention, stores, told }
     }
 
     fn sweeper(&self) -> Sweeper {

@@ -12,21 +12,19 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Webhooks;
 use crate::config::secret::Secret;
 use crate::config::{self, ConfigError, Role, Settings};
-use crate::forge::GitHub;
 use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::id::SourceName;
 use crate::model::limits::Limits;
 use crate::model::retention::Retention;
 use crate::model::source::Declared;
 use crate::observe::file::{FileWatch, Stamps};
-use crate::plan::hosted::GITHUB_API;
 use crate::reconcile::core::Live;
 use crate::reconcile::message::Refusal;
-use crate::reconcile::statuses::Hosting;
 use crate::support::lifecycle::Lifecycle;
 
+use super::Service;
 use super::relay::Relays;
-use super::{Service, ToldBy};
+use super::told::ToldBy;
 
 /// The file is read when it has held still for this long.
 const QUIET: Duration = Duration::from_millis(50);
@@ -118,7 +116,7 @@ impl Reload {
         let made = Self { file, service, shared, started, read, secrets, wrong, owes };
         made.set_webhooks(settings);
         made.shared.relays.set(&settings.relays, settings.webhook_bytes);
-        made.set_told(settings);
+        made.shared.told.follow(settings, &made.service);
         made.show_read(settings);
         made
     }
@@ -242,39 +240,6 @@ impl Reload {
         self.shared.webhooks.set(&settings.webhooks, settings.webhook_bytes);
     }
 
-    /// Where commits are told how they fare from now on; gives back whether that is elsewhere than before.
-    fn set_told(&self, settings: &Settings) -> bool {
-        let ToldBy { public, forge } = &self.shared.told;
-        let statuses = &self.service.core().statuses;
-        public.set(settings.public_url.clone());
-        let github = &settings.github;
-        let token = github.token.as_ref().filter(|_| github.statuses);
-        let api = github.api_url.clone().unwrap_or_else(|| GITHUB_API.to_owned());
-        let link = settings.public_url.as_ref().map(|public| public.url.clone());
-        let hosting = token.map(|_| Hosting { api: api.clone(), link });
-        let is_known = match (forge.get().as_ref(), token) {
-            (Some(forge), Some(token)) => forge.is_of(&api, token),
-            (None, None) => true,
-            _ => false,
-        };
-        if is_known && *statuses.hosting() == hosting {
-            return false;
-        }
-        let client = token.map(|token| GitHub::new(&api, token, self.service.core().clock.clone()));
-        match client.transpose() {
-            Ok(client) => {
-                forge.set(client);
-                statuses.set_hosting(hosting);
-            }
-            Err(error) => {
-                tracing::error!("commits are not told how they fare: {error}");
-                forge.set(None);
-                statuses.set_hosting(None);
-            }
-        }
-        true
-    }
-
     fn takes_away(&self, settings: &Settings) -> bool {
         !self.gone(settings).is_empty()
     }
@@ -288,7 +253,7 @@ impl Reload {
         }
         self.shared.retention.set(settings.retention);
         self.set_webhooks(&settings);
-        if self.set_told(&settings) {
+        if self.shared.told.follow(&settings, &self.service) {
             for source in self.service.core().board.sources() {
                 self.service.look_sooner(&source.spec.name);
             }

@@ -98,7 +98,7 @@ fn the_reference_names_every_key() {
     let own = [&TOP[..], &SERVER, &LIMITS, &RUNTIMES, &GITHUB];
     let all = [&SOURCE[..], &GIT, &WEBHOOK, &RELAY, &AUTH, &LOCAL, &ALLOW].into_iter().chain(own);
     for key in all.flatten() {
-        assert!(keys.contains(&key), "{key}");
+        assert!(keys.contains(key), "{key}");
     }
 }
 

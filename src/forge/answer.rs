@@ -31,6 +31,9 @@ impl Answer {
         match self.status {
             200..=299 => Outcome::Posted,
             403 | 429 if self.is_limit() => Outcome::Wait { wait: self.wait(now), why: self.words() },
+            408 | 500..=599 if self.retry_after.is_some() => {
+                Outcome::Wait { wait: self.wait(now), why: self.words() }
+            }
             408 | 500..=599 => Outcome::Again(self.words()),
             _ => Outcome::Refused(self.words()),
         }
@@ -122,6 +125,7 @@ mod tests {
             (answer(422), ("refused", 0)),
             (answer(500), ("again", 0)),
             (answer(503), ("again", 0)),
+            (Answer { retry_after: Some(7), ..answer(503) }, ("wait", 7)),
             (answer(429), ("wait", 60)),
             (Answer { retry_after: Some(7), ..answer(429) }, ("wait", 7)),
             (Answer { retry_after: Some(7), ..answer(403) }, ("wait", 7)),

@@ -321,8 +321,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let seen = looked.as_ref().ok().and_then(|observation| observation.revision.clone());
         let result = self.follow_look(&order, looked, took).await;
         match &result {
+            _ if order.dry => {}
             Ok(_) => self.tell_anew(),
-            Err(_) if order.dry => {}
             Err(_) => self.tell_refused(seen),
         }
         let result = result.map(|report| report.after(order.so_far.report.clone()));

@@ -110,16 +110,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let Some((host, revision)) = self.host().zip(seen).filter(|_| self.record.dev.is_none()) else {
             return;
         };
-        let failed = |kind| {
-            let condition = self.record.conditions.get(kind)?;
-            let wanted =
-                if kind == ConditionType::Stalled { ConditionStatus::True } else { ConditionStatus::False };
-            (condition.status == wanted).then_some(condition.reason.as_str())
-        };
-        let stop = match (failed(ConditionType::Stalled), failed(ConditionType::Ready)) {
-            (Some(guard @ ("RemovalGuard" | "RewriteGuard")), _) => Stop::Guard(guard),
-            (_, Some(reason)) => Stop::Internal(reason),
-            _ => Stop::Internal("Failed"),
+        let ready = self.record.conditions.get(ConditionType::Ready);
+        let stop = match ready.filter(|ready| ready.status == ConditionStatus::False) {
+            Some(ready) if matches!(ready.reason.as_str(), "RemovalGuard" | "RewriteGuard") => {
+                Stop::Guard(&ready.reason)
+            }
+            Some(ready) => Stop::Internal(&ready.reason),
+            None => Stop::Internal("Failed"),
         };
         let facts = Facts { stop: Some(stop), ..Facts::default() };
         if let Some(tell) = status::decide(&facts) {

@@ -26,7 +26,7 @@ struct Place {
 }
 
 impl Place {
-    fn new(github: &GitHub, more: &str) -> Self {
+    fn new(github: &GitHub) -> Self {
         let repo = Repo::new();
         std::fs::create_dir(repo.root().join("team")).unwrap();
         std::os::unix::fs::symlink("../remote.git", repo.root().join("team/jobs.git")).unwrap();
@@ -39,7 +39,7 @@ impl Place {
             format!(
                 "server: {{listen: '127.0.0.1:0', public_url: 'https://kindling.example.com/'}}\n\
                  sources:\n- {{name: s, git: {{url: '{url}', branch: main, poll_interval: 1h}}}}\n\
-                 github: {{token_file: github-token, api_url: '{}'}}\n{more}",
+                 github: {{token_file: github-token, api_url: '{}'}}\n",
                 github.url()
             ),
         );
@@ -84,7 +84,7 @@ async fn error_until(client: &Client, words: &str) {
 #[tokio::test]
 async fn a_commit_is_told_that_it_is_live_and_one_that_is_broken_that_it_is_not() {
     let github = GitHub::new().await;
-    let mut place = Place::new(&github, "");
+    let mut place = Place::new(&github);
     let good = place.publish_task(1);
     let client = place.service.start().await;
     until_last(&github, &good, "success").await;
@@ -128,7 +128,7 @@ async fn a_commit_is_told_that_it_is_live_and_one_that_is_broken_that_it_is_not(
 #[tokio::test]
 async fn a_commit_that_another_one_overtakes_does_not_stay_pending() {
     let github = GitHub::new().await;
-    let mut place = Place::new(&github, "");
+    let mut place = Place::new(&github);
     // It does not end when it is asked to, so that the next version has to wait.
     let stubborn = "trap '' TERM\nwhile :; do sleep 0.05; done\n";
     let first = place.publish(&format!("# 1\n{stubborn}"), "daemon: true");
@@ -149,9 +149,9 @@ async fn a_commit_that_another_one_overtakes_does_not_stay_pending() {
 }
 
 #[tokio::test]
-async fn what_is_not_taken_is_said_again_or_told_here() {
+async fn what_is_not_taken_is_said_again() {
     let github = GitHub::new().await;
-    let mut place = Place::new(&github, "");
+    let mut place = Place::new(&github);
     let one = place.publish_task(1);
     // A success alone is counted: whether it was called pending before is a matter of moments.
     let failures = Arc::new(AtomicUsize::new(0));
@@ -198,6 +198,15 @@ async fn what_is_not_taken_is_said_again_or_told_here() {
         said_twice(&commit).await;
     }
     assert_eq!(failures.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_told_here_and_said_again_with_another_token() {
+    let github = GitHub::new().await;
+    let mut place = Place::new(&github);
+    let one = place.publish_task(1);
+    let client = place.service.start().await;
+    until_last(&github, &one, "success").await;
     // What is refused for good is not said again, and told here with what it means.
     for (number, (code, words, meaning)) in [
         (403, "Resource not accessible by personal access token", "may not write commit statuses"),
@@ -233,7 +242,7 @@ async fn what_is_not_taken_is_said_again_or_told_here() {
 #[tokio::test]
 async fn nobody_waits_for_a_github_that_is_away_or_hangs() {
     let mut github = GitHub::away().await;
-    let mut place = Place::new(&github, "");
+    let mut place = Place::new(&github);
     let first = place.publish_task(1);
     let client = place.service.start().await;
     client.unit_until("s/t", "is live", |unit| unit["deployedRevision"] == *first).await;
@@ -266,7 +275,7 @@ async fn nobody_waits_for_a_github_that_is_away_or_hangs() {
 #[tokio::test]
 async fn commits_that_do_not_run_are_told_nothing() {
     let github = GitHub::new().await;
-    let mut place = Place::new(&github, "");
+    let mut place = Place::new(&github);
     let first = place.publish_task(1);
     let client = place.service.start().await;
     until_last(&github, &first, "success").await;
@@ -306,7 +315,7 @@ async fn commits_that_do_not_run_are_told_nothing() {
 #[tokio::test]
 async fn check_says_whether_the_token_suffices() {
     let github = GitHub::new().await;
-    let place = Place::new(&github, "");
+    let place = Place::new(&github);
     let findings = async |code: u16, scopes: Option<&str>, body: Value| {
         let headers: Vec<_> =
             scopes.map(|scopes| ("x-oauth-scopes", scopes.to_owned())).into_iter().collect();
@@ -351,7 +360,7 @@ async fn check_says_whether_the_token_suffices() {
 #[tokio::test]
 async fn under_the_public_host_nothing_but_webhooks_is_served() {
     let github = GitHub::new().await;
-    let mut place = Place::new(&github, "");
+    let mut place = Place::new(&github);
     let client = place.service.start().await;
     let token = std::fs::read_to_string(place.service.data_dir().join("token")).unwrap();
     let ask = async |host: &str, line: &str| {
