@@ -34,6 +34,7 @@ use crate::reconcile::core::{Core, Live};
 use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
+use crate::reconcile::hooks::HookSecrets;
 use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
 use crate::reconcile::schedule::Schedules;
 use crate::reconcile::trust::Trust;
@@ -399,6 +400,7 @@ impl Parts {
             events,
             board,
             trust,
+            hooks: HookSecrets::new(|name| std::env::var_os(name)),
             clock,
             limits: self.limits.clone(),
             webhooks: Live::from(BTreeSet::new()),
@@ -458,7 +460,9 @@ impl Parts {
         if records.is_empty() {
             keep_repositories(self.stores.clone(), &records).await;
         }
-        for recorded in service.recorded(records).await? {
+        let recorded = service.recorded(records).await?;
+        service.register(&recorded);
+        for recorded in recorded {
             service.start_source(recorded);
         }
         for recorded in service.recorded(gone).await? {

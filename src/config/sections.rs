@@ -1,6 +1,6 @@
 //! The sections of kindling.yaml.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use super::secret::Secret;
 use super::trust;
 use super::yaml::{Budget, YamlError, is_blank};
 use super::{ConfigError, Role, Settings, read_bounded};
+use crate::model::hook::HookPath;
 use crate::model::id::{self, SourceName};
 use crate::model::kv::KvLimits;
 use crate::model::limits::Limits;
@@ -36,7 +37,7 @@ const MAX_WEBHOOK_BYTES: u64 = 25 << 20;
 const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
 pub(super) const TOP: [&str; 5] = ["server", "data_dir", "sources", "runtimes", "limits"];
-pub(super) const SERVER: [&str; 4] = ["listen", "token_env", "token_file", "insecure_http"];
+pub(super) const SERVER: [&str; 5] = ["listen", "token_env", "token_file", "insecure_http", "open_hooks"];
 pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
@@ -121,6 +122,7 @@ impl Reader<'_> {
         let server = top.get("server").and_then(|field| field.fields(&SERVER, &mut self.errors));
         let insecure_http = self.boolean(server.as_ref(), "insecure_http");
         let listen = self.listen(server.as_ref(), insecure_http);
+        let open_hooks = server.as_ref().map(|server| self.open_hooks(server)).unwrap_or_default();
         let token = server.and_then(|server| self.token(&server));
         let data_dir = match top.get("data_dir") {
             Some(field) => self.path(&field),
@@ -138,6 +140,7 @@ impl Reader<'_> {
             listen,
             token,
             insecure_http,
+            open_hooks,
             data_dir: data_dir?,
             sources,
             source_lines,
@@ -166,6 +169,21 @@ impl Reader<'_> {
             );
         }
         listen
+    }
+
+    fn open_hooks(&mut self, server: &Fields<'_>) -> BTreeSet<HookPath> {
+        let list =
+            server.get("open_hooks").and_then(|field| field.list(&mut self.errors)).unwrap_or_default();
+        let mut open = BTreeSet::new();
+        for field in list {
+            let Some(text) = field.text(&mut self.errors) else { continue };
+            match HookPath::parse(text) {
+                Ok(path) if open.contains(&path) => self.errors.push(field.error("is named twice")),
+                Ok(path) => drop(open.insert(path)),
+                Err(refusal) => self.errors.push(field.error(refusal)),
+            }
+        }
+        open
     }
 
     fn token(&mut self, server: &Fields<'_>) -> Option<Secret> {

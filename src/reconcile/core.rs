@@ -16,6 +16,7 @@ use crate::support::clock::Clock;
 use super::board::Board;
 use super::daemons::Daemons;
 use super::events::Events;
+use super::hooks::HookSecrets;
 use super::metrics::Metrics;
 use super::runs::Runner;
 use super::schedule::Schedules;
@@ -43,6 +44,8 @@ pub struct Core<T> {
     pub board: Board,
     /// What units may have.
     pub trust: Trust,
+    /// What callers of task webhooks have to know.
+    pub hooks: HookSecrets,
     /// The time of day.
     pub clock: Clock,
     /// Limits of units.

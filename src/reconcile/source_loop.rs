@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::act::Target;
@@ -86,6 +86,8 @@ pub struct SourceLoop<S, T> {
     pub(super) unread: BTreeSet<Option<Arc<str>>>,
     /// The circle of each unit that is chained to itself through others.
     pub(super) circles: HashMap<Arc<str>, Vec<UnitId>>,
+    /// Tells that a task has left the path of its webhook.
+    freed: watch::Receiver<u64>,
     pub(super) units: Units,
     /// Units that nothing declares any more although their directory is there.
     pub(super) doubts: Doubts,
@@ -133,6 +135,7 @@ enum Wake<S> {
     Nested(Box<Seen<S>>),
     Hint(Hint),
     Mended,
+    PathFreed,
     Due,
 }
 
@@ -159,6 +162,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             None => (configured, None),
         };
         let mut made = Self {
+            freed: core.registry.freed(),
             core,
             inbox,
             outbox,
@@ -231,6 +235,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 Wake::Nested(seen) => self.seen_nested(*seen).await,
                 Wake::Hint(hint) => self.hinted(hint),
                 Wake::Mended => self.mended(),
+                Wake::PathFreed => self.path_freed(),
                 Wake::Due => self.due_now().await,
             }
             self.answer_waiting();
@@ -251,6 +256,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 Some(hint) => Wake::Hint(hint),
                 None => Wake::Mended,
             },
+            // The registry is there as long as the loop.
+            Ok(()) = self.freed.changed() => Wake::PathFreed,
             () = tokio::time::sleep_until(due) => Wake::Due,
         }
     }
