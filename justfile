@@ -35,6 +35,10 @@ demo:
 kill-test:
     KINDLING_KILLS=200 cargo test --test it kill -- --nocapture
 
+# Call a task webhook 10,000 times while its task is saved 100 times
+hook-test:
+    KINDLING_HOOK_CALLS=10000 cargo test --test it hooks::saves -- --nocapture
+
 # Measure
 bench:
     cargo bench

@@ -36,6 +36,7 @@ use crate::reconcile::core::{Core, Live};
 use crate::reconcile::daemons::{Daemons, Health};
 use crate::reconcile::events::Events;
 use crate::reconcile::handle::Handle;
+use crate::reconcile::hooks::HookSecrets;
 use crate::reconcile::ledger;
 use crate::reconcile::links::Links;
 use crate::reconcile::runs::{Runner, Tools, chain, interrupted};
@@ -422,6 +423,7 @@ impl Parts {
             board,
             links: Links::default(),
             trust,
+            hooks: HookSecrets::new(|name| std::env::var_os(name)),
             clock,
             limits: self.limits.clone(),
             webhooks: Live::from(BTreeSet::new()),
@@ -483,7 +485,9 @@ impl Parts {
         if records.is_empty() {
             keep_repositories(self.stores.clone(), &records).await;
         }
-        for recorded in service.recorded(records).await? {
+        let recorded = service.recorded(records).await?;
+        service.register(&recorded);
+        for recorded in recorded {
             service.start_source(recorded);
         }
         for recorded in service.recorded(gone).await? {

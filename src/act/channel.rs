@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kv::{self, KvCall};
 use super::lines::{Splitter, escape};
+use super::response::Response;
 use super::spawn::Channel;
 use super::streams::{Fate, Gone, LogSender, Reader, send};
 use super::{MAX_MESSAGE_BYTES, json};
@@ -180,7 +181,11 @@ impl<R: AsyncRead + Unpin> Listener<R> {
             b'L' => send(lines, Stream::Log, &mut log_lines(&payload)).await,
             // Nobody takes it only while everything is dropped.
             b'K' => drop(self.calls.send(payload).await),
-            b'H' => self.said.response = Some(checked("response", payload)?),
+            b'H' => {
+                let text = checked("response", payload)?;
+                Response::read(&text)?;
+                self.said.response = Some(text);
+            }
             b'R' => self.said.result = Some(checked("output", payload)?),
             // What came first is the cause of the rest.
             b'E' => {
@@ -270,14 +275,17 @@ mod tests {
             frame(b'M', b"main"),
             frame(b'L', b"warn\ntwo\nlines"),
             frame(b'L', b"info\nplain \x1b[1m"),
-            frame(b'H', br#"{"status":201}"#),
+            frame(b'H', br#"{"status":201,"headers":{},"body":null}"#),
             frame(b'R', b"12345678901234567890123"),
         ]
         .concat();
         for step in [1, 2, 7, 1000] {
             let (said, fate, lines) = heard(all.clone(), step).await;
             assert_eq!(said.result.as_deref(), Some("12345678901234567890123"));
-            assert_eq!((said.response.as_deref(), said.error), (Some(r#"{"status":201}"#), None));
+            assert_eq!(
+                (said.response.as_deref(), said.error),
+                (Some(r#"{"status":201,"headers":{},"body":null}"#), None)
+            );
             assert_eq!(fate, Fate::Log);
             assert_eq!(lines, ["warn: two", "lines", "plain \\x1b[1m"]);
         }
@@ -291,6 +299,7 @@ mod tests {
             (frame(b'R', b"{"), "the output is not JSON"),
             (frame(b'R', b"\xff"), "the output is not UTF-8"),
             (frame(b'H', b"nul"), "the response is not JSON"),
+            (frame(b'H', br#"{"status":101,"headers":{},"body":null}"#), "the status 101"),
             (vec![b'R', 1, 0, 0, 1], "larger than the 16777216 bytes"),
         ] {
             let (said, ..) = heard(bytes, 64).await;

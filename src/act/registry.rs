@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
+use crate::model::hook::HookPath;
 use crate::model::id::UnitId;
 use crate::model::spec::Trigger;
 use crate::model::unit::Version;
@@ -17,6 +19,16 @@ use crate::model::unit::Version;
 pub struct Registry {
     live: Arc<RwLock<Live>>,
     changes: Arc<AtomicU64>,
+    freed: Arc<watch::Sender<u64>>,
+}
+
+/// One change of the registry.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// This version is the live one of its unit.
+    Put(Arc<Version>),
+    /// The unit is gone.
+    Remove(UnitId),
 }
 
 #[derive(Debug, Default)]
@@ -24,10 +36,51 @@ struct Live {
     versions: HashMap<UnitId, Arc<Version>>,
     /// Those of them that follow the runs of other tasks.
     chained: BTreeSet<UnitId>,
+    /// Those that are called by HTTP, by path, in the order in which they came: the first one is served.
+    hooks: HashMap<HookPath, Vec<UnitId>>,
     listeners: Vec<UnboundedSender<UnitId>>,
 }
 
 impl Live {
+    fn put(&mut self, version: Arc<Version>) -> Option<Arc<Version>> {
+        let unit = version.unit.clone();
+        self.tell(&unit);
+        if matches!(version.spec.trigger, Trigger::Chain(_)) {
+            self.chained.insert(unit.clone());
+        } else {
+            self.chained.remove(&unit);
+        }
+        if let Some(hook) = version.spec.hook() {
+            let there = self.hooks.entry(hook.path.clone()).or_default();
+            if !there.contains(&unit) {
+                there.push(unit.clone());
+            }
+        }
+        self.versions.insert(unit, version)
+    }
+
+    fn remove(&mut self, unit: &UnitId) -> Option<Arc<Version>> {
+        self.tell(unit);
+        self.chained.remove(unit);
+        self.versions.remove(unit)
+    }
+
+    /// Takes a unit away from the path that `old` was served at, unless it still is; gives back whether it was.
+    fn leave(&mut self, old: Option<&Arc<Version>>) -> bool {
+        let Some((version, hook)) = old.and_then(|old| Some((old, old.spec.hook()?))) else { return false };
+        let now = self.versions.get(&version.unit).and_then(|version| version.spec.hook());
+        if now.is_some_and(|now| now.path == hook.path) {
+            return false;
+        }
+        if let Some(there) = self.hooks.get_mut(&hook.path) {
+            there.retain(|unit| *unit != version.unit);
+            if there.is_empty() {
+                self.hooks.remove(&hook.path);
+            }
+        }
+        true
+    }
+
     fn tell(&mut self, unit: &UnitId) {
         self.listeners.retain(|listener| listener.send(unit.clone()).is_ok());
     }
@@ -36,22 +89,50 @@ impl Live {
 impl Registry {
     /// Makes a version the live one of its unit; gives back the one before.
     pub fn put(&self, version: Arc<Version>) -> Option<Arc<Version>> {
-        let mut live = self.write();
-        live.tell(&version.unit);
-        if matches!(version.spec.trigger, Trigger::Chain(_)) {
-            live.chained.insert(version.unit.clone());
-        } else {
-            live.chained.remove(&version.unit);
-        }
-        live.versions.insert(version.unit.clone(), version)
+        self.change(vec![Change::Put(version)]).pop().flatten()
     }
 
     /// Takes a unit out; gives back its version.
     pub fn remove(&self, unit: &UnitId) -> Option<Arc<Version>> {
+        self.change(vec![Change::Remove(unit.clone())]).pop().flatten()
+    }
+
+    /// Makes changes in one step: nobody sees some of them without the others. Gives back the versions before.
+    pub fn change(&self, changes: Vec<Change>) -> Vec<Option<Arc<Version>>> {
         let mut live = self.write();
-        live.tell(unit);
-        live.chained.remove(unit);
-        live.versions.remove(unit)
+        let before: Vec<_> = changes
+            .into_iter()
+            .map(|change| match change {
+                Change::Put(version) => live.put(version),
+                Change::Remove(unit) => live.remove(&unit),
+            })
+            .collect();
+        // Whoever comes to a path in the same step was put behind whoever leaves it.
+        let left = before.iter().filter(|old| live.leave(old.as_ref())).count();
+        drop(live);
+        if left > 0 {
+            self.freed.send_modify(|count| *count += 1);
+        }
+        before
+    }
+
+    /// The live version that is served at a path.
+    #[must_use]
+    pub fn at_hook(&self, path: &str) -> Option<Arc<Version>> {
+        let live = self.read();
+        live.versions.get(live.hooks.get(path)?.first()?).cloned()
+    }
+
+    /// The units whose live version asks for a path, in the order in which they came: the first one is served.
+    #[must_use]
+    pub fn hooked(&self, path: &HookPath) -> Vec<UnitId> {
+        self.read().hooks.get(path).cloned().unwrap_or_default()
+    }
+
+    /// Changes whenever a unit has left the path of its webhook.
+    #[must_use]
+    pub fn freed(&self) -> watch::Receiver<u64> {
+        self.freed.subscribe()
     }
 
     /// The live version of a unit.
@@ -104,6 +185,7 @@ mod tests {
 
     use super::*;
     use crate::act::tasks::tests::version;
+    use crate::model::hook::Hook;
 
     #[test]
     fn gives_back_what_was_put_in() {
@@ -133,6 +215,57 @@ mod tests {
         drop(changes);
         registry.put(one);
         assert!(registry.read().listeners.is_empty());
+    }
+
+    fn hooked(key: &str, mark: u8, path: &str) -> Arc<Version> {
+        let mut version = version(key, mark);
+        let mut spec = (*version.spec).clone();
+        spec.trigger = Trigger::Webhook(Hook {
+            path: HookPath::parse(path).unwrap(),
+            methods: Hook::DEFAULT_METHODS.to_vec(),
+            secret: None,
+            bearer: None,
+        });
+        version.spec = Arc::new(spec);
+        Arc::new(version)
+    }
+
+    #[test]
+    fn a_path_is_served_by_whoever_came_first_and_passes_on() {
+        let registry = Registry::default();
+        let (one, two) = (hooked("s/one", 1, "/hooks/a"), hooked("s/two", 1, "/hooks/a"));
+        let mut freed = registry.freed();
+        registry.put(one.clone());
+        registry.put(two.clone());
+        registry.put(hooked("s/one", 2, "/hooks/a"));
+        assert_eq!(registry.at_hook("/hooks/a").unwrap().hash, hooked("s/one", 2, "/hooks/a").hash);
+        assert_eq!(registry.hooked(&two.spec.hook().unwrap().path), [one.unit.clone(), two.unit.clone()]);
+        assert!(!freed.has_changed().unwrap());
+        registry.put(hooked("s/one", 3, "/hooks/b"));
+        assert!(freed.has_changed().unwrap());
+        freed.mark_unchanged();
+        assert_eq!(registry.at_hook("/hooks/a"), Some(two.clone()));
+        assert_eq!(registry.at_hook("/hooks/b").unwrap().unit, one.unit);
+        registry.remove(&two.unit);
+        assert!(registry.at_hook("/hooks/a").is_none() && freed.has_changed().unwrap());
+        registry.put(Arc::new(version("s/one", 4)));
+        assert!(registry.at_hook("/hooks/b").is_none() && registry.read().hooks.is_empty());
+    }
+
+    #[test]
+    fn a_path_that_goes_from_one_unit_to_another_is_always_served() {
+        let registry = Registry::default();
+        let (old, new) = (hooked("s/old", 1, "/hooks/a"), hooked("s/new", 1, "/hooks/a"));
+        registry.put(old.clone());
+        let reader = {
+            let registry = registry.clone();
+            std::thread::spawn(move || (0..20_000).filter(|_| registry.at_hook("/hooks/a").is_none()).count())
+        };
+        for _ in 0..2_000 {
+            registry.change(vec![Change::Remove(old.unit.clone()), Change::Put(new.clone())]);
+            registry.change(vec![Change::Put(old.clone()), Change::Remove(new.unit.clone())]);
+        }
+        assert_eq!(reader.join().unwrap(), 0);
     }
 
     #[test]

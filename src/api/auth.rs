@@ -59,16 +59,19 @@ impl Access {
 
     /// Whether `host` is a name of this machine or the served address: a page that a name was rebound to is not.
     fn knows_host(&self, host: &str) -> bool {
-        let name = without_port(host);
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        if name.eq_ignore_ascii_case("localhost") {
-            return true;
-        }
-        match bare.parse::<IpAddr>() {
-            Ok(address) => address.is_loopback() || self.listen.is_unspecified() || address == self.listen,
-            Err(_) => false,
-        }
+        is_loopback(host)
+            || address(host).is_some_and(|host| self.listen.is_unspecified() || host == self.listen)
     }
+}
+
+/// Whether `host` is a name of this machine that none but itself can use.
+pub(super) fn is_loopback(host: &str) -> bool {
+    without_port(host).eq_ignore_ascii_case("localhost")
+        || address(host).is_some_and(|host| host.is_loopback())
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    without_port(host).trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 fn without_port(host: &str) -> &str {

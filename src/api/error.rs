@@ -51,9 +51,9 @@ pub mod code {
 /// An answer that says no.
 #[derive(Debug)]
 pub struct Failure {
-    status: StatusCode,
+    pub(super) status: StatusCode,
     code: &'static str,
-    message: String,
+    pub(super) message: String,
     hint: Option<String>,
     exit: u8,
 }
@@ -95,6 +95,18 @@ impl Failure {
     pub(super) fn unsigned() -> Self {
         let message = "there is no such webhook, or the signature is missing or wrong";
         Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHORIZED, message, exit::OUTSIDE)
+    }
+
+    /// A call of a task webhook without what it wants: nobody learns which of them is wrong.
+    pub(super) fn unproven() -> Self {
+        let message = "the signature or the token is missing or wrong";
+        Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHORIZED, message, exit::OUTSIDE)
+    }
+
+    /// A call with another method than those of `allow`.
+    pub(super) fn method(allow: &str) -> Self {
+        let message = format!("this hook takes {allow} only");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, code::INVALID, message, exit::USAGE)
     }
 
     pub(super) fn unauthorized() -> Self {

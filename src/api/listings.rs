@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::act::Target;
 use crate::model::condition::{ConditionStatus, ConditionType};
-use crate::model::id::SourceName;
+use crate::model::id::{SourceName, UnitId};
 use crate::reconcile::core::Core;
 use crate::reconcile::unready;
 use crate::record::{HistoryQuery, SourceRecord, UnitRecord};
@@ -130,12 +130,21 @@ fn unit_view<T: Target>(core: &Core<T>, unit: &UnitRecord) -> UnitView {
     let view: UnitView = unit.into();
     UnitView {
         suspended: view.suspended.clone().or(of_source),
+        hook: hook_of(core, &unit.id),
         next_run_at: next.map(|at| at.to_string()),
         last_run_at: times.last.map(|at| at.to_string()),
         dev_path: dev.as_ref().map(|dev| dev.path.to_string()),
         dev_since: dev.map(|dev| dev.since.to_string()),
         ..view
     }
+}
+
+/// The path at which a unit is served.
+fn hook_of<T: Target>(core: &Core<T>, unit: &UnitId) -> Option<String> {
+    let live = core.registry.get(unit)?;
+    let path = &live.spec.hook()?.path;
+    let served = core.registry.at_hook(path.as_str())?;
+    (served.unit == *unit).then(|| path.to_string())
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -31,7 +31,8 @@ fn render(board: &Board, metrics: &Metrics) -> String {
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     shown(board, &mut page);
     let sources = board.sources();
-    let counts = metrics.counts(&sources.iter().map(|source| source.spec.name.clone()).collect());
+    let names = sources.iter().map(|source| source.spec.name.clone()).collect();
+    let counts = metrics.counts(&names, |unit| board.unit(unit).is_some());
     counted(&counts, &mut page);
     page.0
 }
@@ -131,6 +132,13 @@ fn counted(counts: &Counts, page: &mut Page) {
     for (source, series) in &counts.sources {
         for (result, count) in &series.statuses {
             page.sample("commit_statuses_total", &[("source", source.as_str()), ("result", result)], count);
+        }
+    }
+    page.family("hook_requests_total", "counter", "Calls of task webhooks, by what became of them.");
+    for (unit, results) in &counts.hooks {
+        for (result, count) in results {
+            let labels = [("source", unit.source.as_str()), ("unit", &*unit.key), ("result", result)];
+            page.sample("hook_requests_total", &labels, count);
         }
     }
     page.family("queue_depth", "gauge", "Passes that wait or are under way.");

@@ -4,6 +4,8 @@ mod auth;
 mod commands;
 mod error;
 mod events;
+mod hooks;
+mod inbound;
 mod listings;
 mod metrics;
 mod openapi;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use axum::routing::any;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -77,8 +80,9 @@ pub fn router<T: Target>(
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_token));
     open.merge(guarded)
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_host))
-        // Providers and tunnels name whatever host they like; who has the secret is no page in a browser.
-        .merge(signed.method_not_allowed_fallback(error::no_method).layer(DefaultBodyLimit::disable()))
+        // Providers and tunnels name whatever host they like; who has the secret is no page in a browser. Tasks whose
+        // webhook has none look at the host themselves.
+        .merge(signed.method_not_allowed_fallback(error::no_method).route(hooks::ROUTE, any(hooks::serve)).layer(DefaultBodyLimit::disable()))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_public))
         .with_state(api)
 }

@@ -1,6 +1,7 @@
 //! The table of routes: what is served, who may call it, what it takes and what it gives.
 //!
-//! The router and the description in `/openapi.json` are both made of it, so that none has what the other lacks.
+//! The router and the description in `/openapi.json` are both made of it, so that none has what the other lacks. Task
+//! webhooks alone are not in it: what is below `/hooks/` is the tasks' own.
 
 use std::sync::Arc;
 

@@ -3,30 +3,23 @@
 //!
 //! The order is that of DESIGN 9: size, time, the memory that bodies may take, signature, and only then what it says.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Request, State as AxumState};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Mac;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
 
 use crate::act::Target;
-use crate::config::DEFAULT_WEBHOOK_BYTES;
 use crate::config::secret::Secret;
 use crate::model::delivery::{Announcement, Delivery, Provider, Verdict, Via};
 use crate::model::hash::ContentHash;
+use crate::model::hook::HookPath;
 use crate::model::id::SourceName;
 use crate::model::source::{GitRef, Origin, Revision};
 use crate::plan::push::{Concern, Push};
@@ -39,39 +32,24 @@ use crate::support::text::printable;
 
 use super::State;
 use super::error::Failure;
+use super::hooks::HookRules;
+use super::inbound::{Bodies, Key, Refused, key, signature, signed};
 use super::listings::{LARGEST_PAGE, PAGE};
 use super::subject::{self, Params};
 use super::wire::{DeliveryAnswer, DeliveryView, Items, SamplePush};
 
-/// How long a body may take to come in: providers wait ten seconds for the answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Memory for bodies in flight, in bytes, beside the first part of each.
-const BUDGET: usize = 64 << 20;
-/// The part of a body that takes nothing of the budget: an ordinary push is smaller, so that no flood of large bodies
-/// holds one up.
-const FREE_BYTES: usize = 64 << 10;
 /// Longest id, name of an event and name of a ref that is kept, in bytes.
 const MAX_TEXT_BYTES: usize = 1024;
-/// Time between two lines of the log on signatures that were refused.
-const TELL_EVERY: Duration = Duration::from_secs(60);
-
-type Key = Hmac<Sha256>;
-
 /// What deliveries are checked with.
 pub struct Webhooks {
     keys: Live<BTreeMap<SourceName, Vec<Key>>>,
-    max_bytes: Live<u64>,
     /// What the signature of a delivery to nobody is compared with: it takes as long as any other.
     nobody: Key,
-    budget: Semaphore,
-    refused: Mutex<Refused>,
-}
-
-/// Signatures that were refused since the log told of them last.
-struct Refused {
-    told_at: Option<Instant>,
-    count: u64,
-    by: HashMap<IpAddr, u64>,
+    refused: Refused,
+    /// How bodies come in, those of task webhooks too.
+    pub(super) bodies: Bodies,
+    /// What holds for task webhooks.
+    pub(super) hooks: HookRules,
 }
 
 impl Default for Webhooks {
@@ -79,10 +57,10 @@ impl Default for Webhooks {
     fn default() -> Self {
         Self {
             keys: Live::from(BTreeMap::new()),
-            max_bytes: Live::from(DEFAULT_WEBHOOK_BYTES),
             nobody: key(b"nobody"),
-            budget: Semaphore::new(BUDGET),
-            refused: Mutex::new(Refused { told_at: None, count: 0, by: HashMap::new() }),
+            refused: Refused::new("deliveries without a right signature"),
+            bodies: Bodies::default(),
+            hooks: HookRules::default(),
         }
     }
 }
@@ -94,7 +72,12 @@ impl Webhooks {
             (name.clone(), secrets.iter().map(|secret| key(secret.reveal().as_bytes())).collect())
         };
         self.keys.set(secrets.iter().map(prepared).collect());
-        self.max_bytes.set(max_bytes);
+        self.bodies.set_max(max_bytes);
+    }
+
+    /// Takes these paths of task webhooks that anybody may call from now on.
+    pub fn set_open_hooks(&self, open: BTreeSet<HookPath>) {
+        self.hooks.set_open(open);
     }
 
     /// The signature of `body` for a source, as its provider would send it; `None` where it has no webhook.
@@ -110,73 +93,8 @@ impl Webhooks {
         let known = source.and_then(|source| keys.get(source));
         let nobody = std::slice::from_ref(&self.nobody);
         let own = known.map_or(nobody, Vec::as_slice);
-        let given = signature.unwrap_or_default();
-        let mut matches = subtle::Choice::from(0);
-        for key in own {
-            let right = key.clone().chain_update(body).finalize().into_bytes();
-            matches |= right.as_slice().ct_eq(&given);
-        }
-        bool::from(matches) && known.is_some() && signature.is_some()
+        signed(own, signature, body) && known.is_some()
     }
-
-    /// Counts a refusal; the log is told now and then.
-    fn refuse(&self, from: IpAddr) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.count += 1;
-        if refused.by.len() < 16 || refused.by.contains_key(&from) {
-            *refused.by.entry(from).or_insert(0) += 1;
-        }
-        if refused.told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
-            return;
-        }
-        let most = refused.by.iter().max_by_key(|(_, count)| **count).map_or(from, |(address, _)| *address);
-        tracing::warn!("refused {} deliveries without a right signature, most from {most}", refused.count);
-        (refused.told_at, refused.count) = (Some(Instant::now()), 0);
-        refused.by.clear();
-    }
-
-    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Failure> {
-        let max = usize::try_from(*self.max_bytes.get()).unwrap_or(usize::MAX);
-        let too_large =
-            || Failure::too_large(format!("a body has {max} bytes at most: `limits.webhook_body`"));
-        let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if told.is_some_and(|told: usize| told > max) {
-            return Err(too_large());
-        }
-        let mut bytes = Vec::with_capacity(told.unwrap_or(0).min(FREE_BYTES));
-        let mut held: Option<SemaphorePermit<'_>> = None;
-        let mut stream = body.into_data_stream();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|_| Failure::invalid("the body ended early"))?;
-            if bytes.len() + chunk.len() > max {
-                return Err(too_large());
-            }
-            let beyond = (bytes.len() + chunk.len()).saturating_sub(FREE_BYTES).min(chunk.len());
-            if let Ok(beyond @ 1..) = u32::try_from(beyond)
-                && let Ok(permit) = self.budget.acquire_many(beyond).await
-            {
-                match &mut held {
-                    Some(held) => held.merge(permit),
-                    None => held = Some(permit),
-                }
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes)
-    }
-}
-
-fn key(secret: &[u8]) -> Key {
-    // HMAC takes keys of every length; the other arm is for none.
-    Key::new_from_slice(secret).unwrap_or_else(|_| Key::new(&hmac::digest::Key::<Key>::default()))
-}
-
-/// The signature that a delivery shows; anything but one SHA-256 in hexadecimal digits is none.
-fn signature(headers: &HeaderMap) -> Option<[u8; 32]> {
-    let mut all = headers.get_all("x-hub-signature-256").iter();
-    let (Some(one), None) = (all.next(), all.next()) else { return None };
-    let hash: ContentHash = one.to_str().ok()?.strip_prefix("sha256=")?.parse().ok()?;
-    Some(*hash.bytes())
 }
 
 pub(super) async fn receive<T: Target>(
@@ -186,12 +104,10 @@ pub(super) async fn receive<T: Target>(
     request: Request,
 ) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
-    let late = Failure::timed_out("the body did not come in within 10 s");
-    let body = tokio::time::timeout(READ_TIMEOUT, api.webhooks.read(&parts.headers, body)).await;
-    let body = body.map_err(|_| late)??;
+    let body = api.webhooks.bodies.read(&parts.headers, body).await?;
     let source = SourceName::new(&name).ok();
     if !api.webhooks.is_signed(source.as_ref(), signature(&parts.headers), &body) {
-        api.webhooks.refuse(from.ip());
+        api.webhooks.refused.note(from.ip());
         api.service.core().metrics().refused();
         return Err(Failure::unsigned());
     }

@@ -65,6 +65,9 @@ pub struct UnitView {
     /// What in its manifest has no effect, or another one than it seems.
     #[serde(default)]
     pub warnings: Vec<ProblemView>,
+    /// The path at which its webhook is served; null where it has none, or another unit has that path.
+    #[serde(default)]
+    pub hook: Option<String>,
     /// When it runs next by the clock; null where it does not, or is suspended.
     #[serde(default)]
     pub next_run_at: Option<String>,

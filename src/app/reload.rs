@@ -238,6 +238,7 @@ impl Reload {
     fn set_webhooks(&self, settings: &Settings) {
         self.service.core().webhooks.set(settings.webhooks.keys().cloned().collect());
         self.shared.webhooks.set(&settings.webhooks, settings.webhook_bytes);
+        self.shared.webhooks.set_open_hooks(settings.open_hooks.clone());
     }
 
     fn takes_away(&self, settings: &Settings) -> bool {

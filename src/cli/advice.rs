@@ -15,6 +15,12 @@ pub fn advice(name: &str, reason: &str) -> Option<String> {
         "NotAllowed" => {
             "save that line in kindling.yaml, if the source may have it; no command is needed".into()
         }
+        "PathTaken" => {
+            "give one of the two another path and save it; `kindling get units -o wide` shows who has which".into()
+        }
+        "MissingSecret" => {
+            "set it, with 16 bytes or more, where the service is started, and start it again; `openssl rand -hex 32` makes one; save the manifest if the name is wrong".into()
+        }
         "Unreadable" | "RootUnreadable" | "DirectoryUnreadable" => {
             format!("make it readable for the user of the service, then `kindling reconcile {name}`")
         }

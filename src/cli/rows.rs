@@ -26,6 +26,7 @@ impl Row for UnitView {
                 "WARNINGS",
                 "LAST RUN",
                 "NEXT RUN",
+                "HOOK",
                 "PHASES",
             ]);
         }
@@ -55,6 +56,7 @@ impl Row for UnitView {
                     .unwrap_or_default(),
                 self.last_run_at.as_deref().map(|at| age(at, now)).unwrap_or_default(),
                 self.next_run_at.as_deref().and_then(|at| ahead(at, now)).unwrap_or_default(),
+                self.hook.clone().unwrap_or_default(),
                 phases(&self.phases),
             ]);
         }

@@ -9,8 +9,8 @@ use crate::config::{Role, Settings};
 use crate::model::limits::Limits;
 use crate::model::problem::{Position, Problem};
 use crate::model::source::Origin;
-use crate::plan::chain;
 use crate::plan::discover::{SET_MANIFEST, TASK_MANIFEST};
+use crate::plan::{chain, hook};
 use crate::support::text::printable;
 
 use super::error::{CliError, Ended};
@@ -63,9 +63,10 @@ pub async fn validate(args: &Args, context: &mut Context) -> Ended {
         units += looked.catalog.len();
         elsewhere += looked.catalog.elsewhere();
         let (circles, unknown) = chain::of_nameless(&looked.catalog);
+        let taken = hook::of_nameless(&looked.catalog);
         let broken = looked.catalog.iter().filter_map(|(_, entry)| entry.state.as_ref().err());
         let homeless = looked.catalog.homeless_problems();
-        let problems = broken.flatten().chain(homeless).chain(&looked.strays).chain(&circles);
+        let problems = broken.flatten().chain(homeless).chain(&looked.strays).chain(&circles).chain(&taken);
         found.extend(in_order(&root, problems));
         warnings.extend(in_order(&root, looked.catalog.warnings().chain(&unknown)));
         roots.push(root);

@@ -77,6 +77,9 @@ fn standing(unit: &UnitView, now: Timestamp) -> Lines {
         put("source", dev);
     }
     put("decision", ruled(unit.action.as_deref(), unit.rule.as_deref(), &unit.reason));
+    if let Some(hook) = &unit.hook {
+        put("webhook", hook.clone());
+    }
     if let Some(at) = &unit.last_run_at {
         put("last run", format!("{at} ({} ago)", age(at, now)));
     }

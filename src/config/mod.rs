@@ -8,6 +8,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::model::hook::HookPath;
 use crate::model::id::SourceName;
 use crate::model::limits::Limits;
 use crate::model::problem::Position;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub github: GitHubSettings,
     /// Whether plain HTTP off loopback is allowed.
     pub insecure_http: bool,
+    /// Paths of task webhooks that anybody may call although they have neither secret nor token.
+    pub open_hooks: BTreeSet<HookPath>,
     /// Where the store, git objects and versions lie; absolute.
     pub data_dir: PathBuf,
     /// The sources, in the order of the file. No two have one name.

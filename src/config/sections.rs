@@ -13,6 +13,7 @@ use super::secret::{self, Secret};
 use super::trust;
 use super::yaml::{Budget, YamlError, is_blank};
 use super::{ConfigError, Role, Settings, read_bounded};
+use crate::model::hook::HookPath;
 use crate::model::id::{self, SourceName};
 use crate::model::kv::KvLimits;
 use crate::model::limits::{Limits, MAX_RUN_INPUT_BYTES, RunLimits};
@@ -39,7 +40,8 @@ const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
 pub(super) const TOP: [&str; 7] =
     ["server", "data_dir", "sources", "runtimes", "limits", "retention", "github"];
-pub(super) const SERVER: [&str; 5] = ["listen", "token_env", "token_file", "insecure_http", "public_url"];
+pub(super) const SERVER: [&str; 6] =
+    ["listen", "token_env", "token_file", "insecure_http", "public_url", "open_hooks"];
 pub(super) const SOURCE: [&str; 4] = ["name", "git", "local", "allow"];
 pub(super) const LOCAL: [&str; 2] = ["path", "debounce"];
 pub(super) const RUNTIMES: [&str; 6] = ["shell", "python", "node", "deno", "bun", "ruby"];
@@ -134,6 +136,7 @@ impl Reader<'_> {
         let insecure_http = self.boolean(server.as_ref(), "insecure_http");
         let listen = self.listen(server.as_ref(), insecure_http);
         let public_url = self.public_url(server.as_ref());
+        let open_hooks = server.as_ref().map(|server| self.open_hooks(server)).unwrap_or_default();
         let token = server.and_then(|server| self.token(&server));
         let github = top.get("github").and_then(|field| self.github(&field)).unwrap_or_default();
         let data_dir = match top.get("data_dir") {
@@ -155,6 +158,7 @@ impl Reader<'_> {
             public_url,
             github,
             insecure_http,
+            open_hooks,
             data_dir: data_dir?,
             sources,
             source_lines,
@@ -186,6 +190,21 @@ impl Reader<'_> {
             );
         }
         listen
+    }
+
+    fn open_hooks(&mut self, server: &Fields<'_>) -> BTreeSet<HookPath> {
+        let list =
+            server.get("open_hooks").and_then(|field| field.list(&mut self.errors)).unwrap_or_default();
+        let mut open = BTreeSet::new();
+        for field in list {
+            let Some(text) = field.text(&mut self.errors) else { continue };
+            match HookPath::parse(text) {
+                Ok(path) if open.contains(&path) => self.errors.push(field.error("is named twice")),
+                Ok(path) => drop(open.insert(path)),
+                Err(refusal) => self.errors.push(field.error(refusal)),
+            }
+        }
+        open
     }
 
     fn token(&mut self, server: &Fields<'_>) -> Option<Secret> {

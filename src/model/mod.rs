@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod event;
 pub mod hash;
 pub mod history;
+pub mod hook;
 pub mod id;
 pub mod kv;
 pub mod limits;

@@ -73,10 +73,14 @@ pub enum Reason {
     ChainCycle,
     /// What a task is chained to is not there: a warning.
     UnknownTask,
+    /// Another task is served at the path of its webhook.
+    PathTaken,
+    /// The secret or the token of its webhook is not there, or too short to be one.
+    MissingSecret,
 }
 
 impl Reason {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::InvalidManifest,
         Self::MissingEntry,
         Self::MissingInterpreter,
@@ -89,6 +93,8 @@ impl Reason {
         Self::SurprisingSchedule,
         Self::ChainCycle,
         Self::UnknownTask,
+        Self::PathTaken,
+        Self::MissingSecret,
     ];
 
     /// The word.
@@ -107,6 +113,8 @@ impl Reason {
             Self::SurprisingSchedule => "SurprisingSchedule",
             Self::ChainCycle => "ChainCycle",
             Self::UnknownTask => "UnknownTask",
+            Self::PathTaken => "PathTaken",
+            Self::MissingSecret => "MissingSecret",
         }
     }
 

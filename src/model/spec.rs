@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::hook::Hook;
+
 /// A task as it will run: every default filled in, every rule checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskSpec {
@@ -161,6 +163,8 @@ pub enum Trigger {
     Cron(Schedule),
     /// The end of another task's run.
     Chain(Chain),
+    /// A call by HTTP.
+    Webhook(Hook),
 }
 
 impl Trigger {
@@ -172,6 +176,7 @@ impl Trigger {
             Self::Daemon(_) => "daemon",
             Self::Cron(_) => "cron",
             Self::Chain(_) => "chain",
+            Self::Webhook(_) => "webhook",
         }
     }
 
@@ -290,7 +295,7 @@ impl Concurrency {
     pub fn of(trigger: &Trigger) -> Self {
         match trigger {
             Trigger::Cron(_) => Self { limit: Some(1), overlap: Overlap::Forbid },
-            Trigger::Manual | Trigger::Daemon(_) | Trigger::Chain(_) => {
+            Trigger::Manual | Trigger::Daemon(_) | Trigger::Chain(_) | Trigger::Webhook(_) => {
                 Self { limit: None, overlap: Overlap::Allow }
             }
         }
@@ -386,6 +391,15 @@ impl TaskSpec {
     #[must_use]
     pub fn is_daemon(&self) -> bool {
         matches!(self.trigger, Trigger::Daemon(_))
+    }
+
+    /// Where and how it is called by HTTP, if it is.
+    #[must_use]
+    pub fn hook(&self) -> Option<&Hook> {
+        match &self.trigger {
+            Trigger::Webhook(hook) => Some(hook),
+            _ => None,
+        }
     }
 
     /// Whether `other` differs from it in nothing that reaches the process: name and description do not.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::hook::{Hook, HookMethod, HookPath};
 use crate::model::spec::{
     CatchUp, Chain, ChainOn, Concurrency, HostVariable, Overlap, Param, ParamKind, ParamValue, Permissions,
     RestartPolicy, Retries, Runtime, Sandbox, Schedule, TaskSpec, Trigger,
@@ -108,6 +109,46 @@ enum TriggerDoc {
     Daemon(RestartDoc),
     Cron(ScheduleDoc),
     Chain(ChainDoc),
+    Webhook(HookDoc),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HookDoc {
+    path: HookPathDoc,
+    methods: Vec<MethodDoc>,
+    secret: Option<String>,
+    bearer: Option<String>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct HookPathDoc(HookPath);
+
+impl TryFrom<String> for HookPathDoc {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        HookPath::parse(&text).map(Self)
+    }
+}
+
+impl From<HookPathDoc> for String {
+    fn from(doc: HookPathDoc) -> Self {
+        doc.0.as_str().to_owned()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum MethodDoc {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -215,6 +256,7 @@ macro_rules! pairs {
 
 pairs!(RestartPolicy <=> RestartDoc { Always, OnFailure, Never });
 pairs!(CatchUp <=> CatchUpDoc { None, Once, All });
+pairs!(HookMethod <=> MethodDoc { Get, Head, Post, Put, Patch, Delete, Options });
 pairs!(ChainOn <=> ChainOnDoc { Success, Failure, Always });
 pairs!(Overlap <=> OverlapDoc { Forbid, Allow, Replace });
 pairs!(ParamKind <=> KindDoc { String, Number, Boolean, Cron });
@@ -293,6 +335,12 @@ impl From<&Trigger> for TriggerDoc {
             Trigger::Chain(Chain { from, on }) => {
                 Self::Chain(ChainDoc { from: from.clone(), on: (*on).into() })
             }
+            Trigger::Webhook(Hook { path, methods, secret, bearer }) => Self::Webhook(HookDoc {
+                path: HookPathDoc(path.clone()),
+                methods: methods.iter().map(|method| (*method).into()).collect(),
+                secret: secret.clone(),
+                bearer: bearer.clone(),
+            }),
         }
     }
 }
@@ -306,6 +354,12 @@ impl From<TriggerDoc> for Trigger {
                 Self::Cron(Schedule { expression, timezone, catch_up: catch_up.into() })
             }
             TriggerDoc::Chain(ChainDoc { from, on }) => Self::Chain(Chain { from, on: on.into() }),
+            TriggerDoc::Webhook(HookDoc { path, methods, secret, bearer }) => Self::Webhook(Hook {
+                path: path.0,
+                methods: methods.into_iter().map(Into::into).collect(),
+                secret,
+                bearer,
+            }),
         }
     }
 }
@@ -456,7 +510,17 @@ mod tests {
             catch_up: CatchUp::Once,
         };
         let chain = Chain { from: "build".into(), on: ChainOn::Always };
-        for trigger in [Trigger::Cron(schedule), Trigger::Chain(chain)] {
+        let hook = Hook {
+            path: HookPath::parse("/hooks/a").unwrap(),
+            methods: HookMethod::ALL.to_vec(),
+            secret: Some("S".into()),
+            bearer: None,
+        };
+        let hook = Trigger::Webhook(hook);
+        let text = encode(&TaskSpec { trigger: hook.clone(), ..spec() });
+        assert!(text.contains(r#""trigger":{"webhook":{"path":"/hooks/a","methods":["GET","HEAD","POST","PUT","PATCH","DELETE","OPTIONS"],"secret":"S","bearer":null}}"#), "{text}");
+        assert!(decode(&text.replace("/hooks/a", "/api/v1")).is_err());
+        for trigger in [Trigger::Cron(schedule), Trigger::Chain(chain), hook] {
             let plain = TaskSpec { concurrency: Concurrency::of(&trigger), trigger, ..spec() };
             let text = encode(&plain);
             assert!(!text.contains("retries") && !text.contains("concurrency"), "{text}");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::node::Node;
 use crate::model::hash::UnitHash;
+use crate::model::hook::HookPath;
 use crate::model::path::RelPath;
 use crate::model::problem::{Position, Problem};
 use crate::model::spec::{TaskSpec, Trigger};
@@ -28,8 +29,8 @@ pub struct Resolved {
     pub hash: UnitHash,
     /// What in its manifest has no effect. No part of the hash.
     pub warnings: Arc<[Problem]>,
-    /// Where the task that it is chained to is named. No part of the hash either.
-    pub chain_at: Option<(RelPath, Position)>,
+    /// Where the task that it is chained to, or the path of its webhook, is named. No part of the hash either.
+    pub named_at: Option<(RelPath, Position)>,
     /// The stamps of `files`, in their order: a file whose stamp is equal need not be read again.
     pub(super) stamps: Box<[Stamp]>,
 }
@@ -53,6 +54,12 @@ impl Entry {
             Trigger::Chain(chain) => Some(&chain.from),
             _ => None,
         }
+    }
+
+    /// The path of its webhook, as its manifest says it.
+    #[must_use]
+    pub fn hook_path(&self) -> Option<&HookPath> {
+        Some(&self.state.as_ref().ok()?.spec.hook()?.path)
     }
 }
 
@@ -185,6 +192,8 @@ pub struct Catalog {
     users: BTreeSet<(RelPath, Arc<str>)>,
     /// From a key to those of the tasks that may be chained to it.
     followers: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// From the path of a webhook to the keys of the tasks that ask for it.
+    hooks: BTreeSet<(HookPath, Arc<str>)>,
     root: Option<RootTask>,
 }
 
@@ -229,6 +238,12 @@ impl Catalog {
     pub fn followers(&self, key: &Arc<str>) -> impl Iterator<Item = &Arc<str>> + use<'_> {
         let (key, from) = (Arc::clone(key), (Arc::clone(key), Arc::from("")));
         self.followers.range(from..).take_while(move |(other, _)| *other == key).map(|(_, follower)| follower)
+    }
+
+    /// The units that ask for the path of a webhook, in byte order.
+    pub fn hooked(&self, path: &HookPath) -> impl Iterator<Item = &Arc<str>> + use<'_> {
+        let (path, from) = (path.clone(), (path.clone(), Arc::from("")));
+        self.hooks.range(from..).take_while(move |(other, _)| *other == path).map(|(_, key)| key)
     }
 
     /// Whether any task is chained to another one.
@@ -298,6 +313,9 @@ impl Catalog {
             for other in self.chained_keys(key) {
                 self.followers.remove(&(other, Arc::clone(key)));
             }
+            if let Some(path) = self.hook_path(key) {
+                self.hooks.remove(&(path, Arc::clone(key)));
+            }
         }
         put_all(&mut self.units, found.units);
         put_all(&mut self.declared, found.declared);
@@ -310,7 +328,12 @@ impl Catalog {
             self.users.extend(places.map(|place| (place, Arc::clone(&key))));
             let others = self.chained_keys(&key).into_iter();
             self.followers.extend(others.map(|other| (other, Arc::clone(&key))));
+            self.hooks.extend(self.hook_path(&key).map(|path| (path, key)));
         }
+    }
+
+    fn hook_path(&self, key: &str) -> Option<HookPath> {
+        self.units.get(key).and_then(Entry::hook_path).cloned()
     }
 
     /// The keys that what `key` is chained to may have.

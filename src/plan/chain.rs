@@ -122,10 +122,10 @@ pub fn of_nameless(catalog: &Catalog) -> (Vec<Problem>, Vec<Problem>) {
     (problems, warnings)
 }
 
-/// A problem at the place where the task that `unit` is chained to is named.
+/// A problem at the place where the trigger of `unit` names another task, or a path.
 #[must_use]
 pub fn at_place(problem: Problem, unit: &Resolved) -> Problem {
-    match &unit.chain_at {
+    match &unit.named_at {
         Some((file, at)) => problem.in_file(file.clone()).at(at.line, at.column),
         None => problem,
     }

@@ -11,6 +11,7 @@ pub mod discover;
 pub mod exclude;
 pub mod guard;
 pub mod hash;
+pub mod hook;
 pub mod hosted;
 pub mod manifest;
 pub mod nested;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::hook::Hook;
 use crate::model::id::SourceName;
 use crate::model::problem::{Problem, Reason};
 use crate::model::source::{Allow, Declared};
@@ -23,7 +24,10 @@ pub fn beyond(
     declared: Declared,
     own: &BTreeSet<String>,
 ) -> Option<Problem> {
-    let asked: BTreeSet<&str> = spec.permissions.env.values().map(|host| host.name.as_str()).collect();
+    // A value that every run has is no secret.
+    let hook: BTreeSet<&str> = spec.hook().into_iter().flat_map(Hook::variables).collect();
+    let of_run = spec.permissions.env.values().map(|host| host.name.as_str());
+    let asked: BTreeSet<&str> = of_run.chain(hook.iter().copied()).collect();
     let secret: Vec<&str> =
         asked.iter().filter(|name| name.starts_with(OWN_PREFIX) || own.contains(**name)).copied().collect();
     if !secret.is_empty() {
@@ -34,7 +38,9 @@ pub fn beyond(
         );
         return Some(Problem::new(Reason::NotAllowed, message));
     }
-    let is_free = |name: &str| INHERITED.contains(&name) || allow.env.iter().any(|allowed| allowed == name);
+    let is_free = |name: &str| {
+        (INHERITED.contains(&name) && !hook.contains(name)) || allow.env.iter().any(|allowed| allowed == name)
+    };
     let more: Vec<&str> = asked.into_iter().filter(|name| !is_free(name)).collect();
     if more.is_empty() {
         return None;
@@ -122,6 +128,26 @@ mod tests {
             None
         );
         assert_eq!(beyond_of("", &Allow::default()), None);
+    }
+
+    #[test]
+    fn what_protects_a_webhook_is_asked_for_like_any_other_and_is_never_what_every_run_has() {
+        let told = |option: &str, allow: &[&str]| {
+            let text = format!(
+                "{{apiVersion: kindling/v1, kind: Task, name: t, runtime: shell, trigger: {{webhook: /hooks/a, {option}}}}}"
+            );
+            let spec = read_task(text.as_bytes(), &Limits::default()).unwrap().spec;
+            let allow =
+                Allow { env: allow.iter().map(|name| (*name).to_owned()).collect(), hosts: Vec::new() };
+            let own = BTreeSet::from(["GIT_TOKEN".to_owned()]);
+            let team = SourceName::new("team").unwrap();
+            beyond(&spec, &team, &allow, Declared::File, &own).map(|problem| problem.message)
+        };
+        assert_eq!(told("webhook_secret: '${S}', bearer: '${B}'", &["S", "B"]), None);
+        let more = told("webhook_secret: '${S}', bearer: '${B}'", &["S"]).unwrap();
+        assert!(more.ends_with("gets the line `allow: {env: [S, B]}`"), "{more}");
+        assert!(told("bearer: '${HOME}'", &[]).unwrap().contains("`HOME`"));
+        assert!(told("bearer: '${GIT_TOKEN}'", &["GIT_TOKEN"]).unwrap().contains("keeps for itself"));
     }
 
     #[test]

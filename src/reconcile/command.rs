@@ -54,6 +54,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             let message = format!("version {} of {id} is live already", target.short());
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
+        if let Some(refusal) = self.refused_path(&id, version.spec.hook()) {
+            return Err(refusal);
+        }
         let facts = Facts {
             unit: &id,
             desired: None,

@@ -16,6 +16,7 @@ use crate::support::clock::Clock;
 use super::board::Board;
 use super::daemons::Daemons;
 use super::events::Events;
+use super::hooks::HookSecrets;
 use super::links::Links;
 use super::metrics::Metrics;
 use super::runs::Runner;
@@ -47,6 +48,8 @@ pub struct Core<T> {
     pub links: Links,
     /// What units may have.
     pub trust: Trust,
+    /// What callers of task webhooks have to know.
+    pub hooks: HookSecrets,
     /// The time of day.
     pub clock: Clock,
     /// Limits of units.

@@ -381,9 +381,11 @@ fn starts_again(version: &Version, over: Option<&Run>) -> bool {
         Trigger::Daemon(RestartPolicy::OnFailure) => {
             over.is_none_or(|run| run.status != RunStatus::Succeeded)
         }
-        Trigger::Daemon(RestartPolicy::Never) | Trigger::Manual | Trigger::Cron(_) | Trigger::Chain(_) => {
-            false
-        }
+        Trigger::Daemon(RestartPolicy::Never)
+        | Trigger::Manual
+        | Trigger::Cron(_)
+        | Trigger::Chain(_)
+        | Trigger::Webhook(_) => false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::act::Target;
 use crate::model::id::UnitId;
+use crate::model::unit::Version;
 use crate::plan::params;
 use crate::record::Along;
 
@@ -15,9 +16,9 @@ use super::runs::{Asked, Order, StartError, chain};
 /// Why a run shall begin, and with what.
 #[derive(Clone, Debug)]
 pub struct Fire<'a> {
-    /// What starts it: `manual`, `cron` or `chain`.
+    /// What starts it: `manual`, `cron`, `chain` or `webhook`.
     pub trigger: &'static str,
-    /// More of it: for `chain` the id of the run before, for `cron` the instant that was due.
+    /// More of it: for `chain` the id of the run before, for `cron` the instant that was due, for `webhook` method and path.
     pub detail: String,
     /// Values of parameters by name.
     pub params: &'a BTreeMap<String, String>,
@@ -42,6 +43,19 @@ impl<T: Target> Core<T> {
             let message = format!("task {task} is a daemon: kindling runs it itself");
             return Err(Refusal::new(RefusalKind::Conflict, message).hint(format!("kindling logs {task}")));
         }
+        self.fire_version(version, fire, along).await
+    }
+
+    /// Starts a run of just this version, which was live when it was looked up.
+    ///
+    /// # Errors
+    /// Its parameters do not fit, or the run could not be recorded. Then nothing is recorded and nothing was started.
+    pub async fn fire_version(
+        &self,
+        version: Arc<Version>,
+        fire: Fire<'_>,
+        along: &dyn Along,
+    ) -> Result<Asked, Refusal> {
         let params = params::resolve(&version.spec, fire.params)
             .map_err(|problems| Refusal::new(RefusalKind::Invalid, problems.join("; ")))?;
         if let Some(why) = self.runner.oversized(&fire.input) {

@@ -130,13 +130,19 @@ impl<T: Target> Handle<T> {
         &self.0.core
     }
 
+    /// Registers the versions that are deployed. Of sources that are started together all are registered before any of
+    /// them is looked at, so that none takes what is another one's.
+    pub fn register(&self, recorded: &[Recorded]) {
+        for version in recorded.iter().flat_map(|of| &of.units).filter_map(|(_, version)| version.as_ref()) {
+            self.0.core.registry.put(Arc::clone(version));
+        }
+    }
+
     /// Starts the loop of a source, with what the store has of its units.
     ///
     /// The versions that are deployed are registered before anything is looked at.
     pub fn start_source(&self, recorded: Recorded) {
-        for version in recorded.units.iter().filter_map(|(_, version)| version.as_ref()) {
-            self.0.core.registry.put(Arc::clone(version));
-        }
+        self.register(std::slice::from_ref(&recorded));
         self.0.core.board.put_source(recorded.source.clone());
         self.0.core.board.put_units(recorded.units.iter().map(|(record, _)| record.clone()));
         (self.0.open)(self, recorded, Start::Follow);

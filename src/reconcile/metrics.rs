@@ -1,6 +1,7 @@
 //! What is counted while the service runs. In memory only: after a start it begins at nothing.
 //!
-//! A source has one set of counters, a unit none of its own, so that what is kept grows with the sources alone.
+//! A source has one set of counters, a unit none of its own but for calls of its webhook, so that what is kept grows with
+//! sources and webhooks alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::history::{HistoryRow, Outcome};
-use crate::model::id::SourceName;
+use crate::model::id::{SourceName, UnitId};
 use crate::model::run::Run;
 use crate::model::step::Rule;
 
@@ -77,6 +78,8 @@ pub struct Series {
 pub struct Counts {
     /// By source.
     pub sources: BTreeMap<SourceName, Series>,
+    /// Calls of task webhooks by unit and by what became of them.
+    pub hooks: BTreeMap<UnitId, BTreeMap<&'static str, u64>>,
     /// Time of looks at repositories, by `probe` or `fetch`.
     pub looks: BTreeMap<&'static str, Histogram>,
     /// Time of the phases of steps that took effect.
@@ -124,10 +127,11 @@ impl Tally {
 pub struct Metrics(Arc<Mutex<Counts>>);
 
 impl Metrics {
-    /// What was counted, of these sources; the counters of others are dropped.
+    /// What was counted, of these sources, and of the units that `is_there` knows; the counters of others are dropped.
     #[must_use]
-    pub fn counts(&self, there: &BTreeSet<SourceName>) -> Counts {
+    pub fn counts(&self, there: &BTreeSet<SourceName>, is_there: impl Fn(&UnitId) -> bool) -> Counts {
         let mut counts = self.lock();
+        counts.hooks.retain(|unit, _| is_there(unit));
         counts.sources.retain(|name, _| there.contains(name));
         let waiting = counts.sources.values().filter_map(|series| series.waiting);
         let (depth, oldest) = waiting.fold((0, Duration::ZERO), |(depth, oldest), (many, since)| {
@@ -206,6 +210,15 @@ impl Metrics {
     /// A commit was to be told how it fares.
     pub(super) fn told(&self, source: &SourceName, result: &'static str) {
         *self.lock().of(source).statuses.entry(result).or_default() += 1;
+    }
+
+    /// The webhook of a task was called; `result` is a word of ours.
+    pub fn hooked(&self, unit: &UnitId, result: &'static str) {
+        let mut counts = self.lock();
+        match counts.hooks.get_mut(unit) {
+            Some(of) => *of.entry(result).or_default() += 1,
+            None => drop(counts.hooks.insert(unit.clone(), BTreeMap::from([(result, 1)]))),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {

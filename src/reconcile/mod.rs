@@ -8,6 +8,7 @@ pub mod daemons;
 pub mod events;
 pub mod fire;
 pub mod handle;
+pub mod hooks;
 pub mod ledger;
 pub mod links;
 pub mod message;

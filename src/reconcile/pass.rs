@@ -233,9 +233,12 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.undecided.extend(self.units.keys().cloned());
         }
         let rechained = self.before_chains(&round.found);
+        let (paths, changed) =
+            (self.before_hooks(&round.found), round.found.keys().cloned().collect::<Vec<_>>());
         self.catalog.apply(round.found);
         self.doubts.keep(&self.catalog, tree);
         self.after_chains(rechained);
+        self.after_hooks(paths, &changed);
         self.first_pass_done = true;
         self.unread = round.later.iter().map(|later| later.key.clone()).collect();
         let later: BTreeSet<RelPath> = round.later.into_iter().map(|later| later.path).collect();
@@ -302,7 +305,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     fn differs(&self, unit: &Unit) -> bool {
         let id = &unit.record.id;
-        let outside = [Reason::MissingInterpreter, Reason::NotAllowed];
+        let outside = [Reason::MissingInterpreter, Reason::NotAllowed, Reason::PathTaken];
         let waits = unit.record.problems.iter().any(|problem| outside.contains(&problem.reason))
             || unit.record.follows_nobody();
         let Some(version) = &unit.version else { return waits };
@@ -337,7 +340,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         {
             return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
         }
-        if let Some(problem) = desired.as_ref().and_then(|unit| self.circle_of(&key, unit)) {
+        let barred = |unit| self.circle_of(&key, unit).or_else(|| self.unserved(&key, unit));
+        if let Some(problem) = desired.as_ref().and_then(barred) {
             return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
         }
         let step = decide::decide(&self.facts(order, &id, desired.as_ref()));

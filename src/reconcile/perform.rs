@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::act::Target;
+use crate::act::registry::Change;
 use crate::model::hash::ContentHash;
 use crate::model::history::{Outcome, Phases};
 use crate::model::path::RelPath;
@@ -99,12 +100,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Does the steps that are done at once and starts the others.
     pub(super) fn begin(&mut self, doings: Vec<Doing>, acted: &mut Acted) {
         let (mut stops, mut starts) = (Vec::new(), Vec::new());
+        self.register(&doings);
         for doing in doings {
             let id = &doing.step.unit;
-            match &doing.version {
-                Some(version) => self.core.registry.put(Arc::clone(version)),
-                None => self.core.registry.remove(id),
-            };
             match (doing.step.restart, &doing.version) {
                 (Restart::None, version) => {
                     if let Some(version) = version.as_ref().filter(|version| version.spec.is_daemon()) {
@@ -128,6 +126,27 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         if !stops.is_empty() || !starts.is_empty() {
             self.follow(stops, starts);
+        }
+    }
+
+    /// Makes live what is to be live. A path that goes from one task to another is never without one.
+    fn register(&mut self, doings: &[Doing]) {
+        let (mut together, mut rest) = (Vec::new(), Vec::new());
+        for doing in doings {
+            let id = &doing.step.unit;
+            let is_hook = |version: &Arc<Version>| version.spec.hook().is_some();
+            let was_hook = || self.core.registry.get(id).as_ref().is_some_and(is_hook);
+            let (change, is_hook) = match &doing.version {
+                Some(version) => (Change::Put(Arc::clone(version)), is_hook(version) || was_hook()),
+                None => (Change::Remove(id.clone()), was_hook()),
+            };
+            if is_hook { &mut together } else { &mut rest }.push(change);
+        }
+        for change in rest {
+            self.core.registry.change(vec![change]);
+        }
+        if !together.is_empty() {
+            self.core.registry.change(together);
         }
     }
 

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::act::Target;
@@ -90,6 +90,8 @@ pub struct SourceLoop<S, T> {
     pub(super) circles: HashMap<Arc<str>, Vec<UnitId>>,
     /// What other sources are to be told about chains.
     pub(super) untold: Untold,
+    /// Tells that a task has left the path of its webhook.
+    freed: watch::Receiver<u64>,
     pub(super) units: Units,
     /// Units that nothing declares any more although their directory is there.
     pub(super) doubts: Doubts,
@@ -139,6 +141,7 @@ enum Wake<S> {
     Nested(Box<Seen<S>>),
     Hint(Hint),
     Mended,
+    PathFreed,
     Due,
 }
 
@@ -165,6 +168,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             None => (configured, None),
         };
         let mut made = Self {
+            freed: core.registry.freed(),
             core,
             inbox,
             outbox,
@@ -240,6 +244,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 Wake::Nested(seen) => self.seen_nested(*seen).await,
                 Wake::Hint(hint) => self.hinted(hint),
                 Wake::Mended => self.mended(),
+                Wake::PathFreed => self.path_freed(),
                 Wake::Due => self.due_now().await,
             }
             self.answer_waiting();
@@ -260,6 +265,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 Some(hint) => Wake::Hint(hint),
                 None => Wake::Mended,
             },
+            // The registry is there as long as the loop.
+            Ok(()) = self.freed.changed() => Wake::PathFreed,
             () = tokio::time::sleep_until(due) => Wake::Due,
         }
     }

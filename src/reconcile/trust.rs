@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::model::hook::Hook;
 use crate::model::id::SourceName;
 use crate::model::problem::Problem;
 use crate::model::source::{Allow, Declared, GitAuth, Origin, SourceSpec};
@@ -37,7 +38,7 @@ impl Trust {
     /// Why a unit of `source` may not have what `spec` asks for, with the line to add; `None` where it may.
     #[must_use]
     pub fn refusal(&self, source: &SourceName, spec: &TaskSpec) -> Option<Problem> {
-        if spec.permissions.env.is_empty() {
+        if spec.permissions.env.is_empty() && spec.hook().is_none_or(Hook::is_bare) {
             return None;
         }
         let mut own = self.own.read().unwrap_or_else(PoisonError::into_inner).clone();

@@ -116,9 +116,9 @@ async fn what_has_no_effect_is_told_everywhere_and_stops_nothing() {
         serde_json::from_str(&shown(&service, &["validate", "-o", "json"], 0).await).unwrap();
     assert_eq!((checked["items"].clone(), checked["warnings"].as_array().unwrap().len()), (json!([]), 2));
     // A unit that has only warnings keeps its version when what is wrong comes later.
-    service.write("src/a/task.yaml", manifest.replace("manual: true", "webhook: /hooks/x"));
+    service.write("src/a/task.yaml", manifest.replace("manual: true", "webhook: /hooks/x, auth: true"));
     client.reconcile().await;
     let unit = client.unit("dir/a").await;
-    assert!(condition(&unit, "Ready").contains("`webhook` is a trigger that this version"), "{unit:#}");
+    assert!(condition(&unit, "Ready").contains("asks for dicode's own login"), "{unit:#}");
     assert_eq!(output(&client, "dir/a").await, "ok");
 }

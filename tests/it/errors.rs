@@ -76,7 +76,7 @@ fn a_mistyped_field_and_what_it_leaves_out() {
 fn what_starts_it() {
     insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: manual\n")), @"5:10 `trigger` must be a map, such as `{manual: true}` or `{daemon: true}`, not text");
     insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {cron: '0 9 * * monday'}\n")), @"5:17 `trigger.cron` is no cron expression: its day of week has an unknown name `monday`; did you mean `mon`?");
-    insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {crom: '0 9 * * 1'}\n")), @"5:11 `trigger`: unknown field `crom`; did you mean `cron`? known: manual, daemon, cron, chain, restart, timezone, catchUp");
+    insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {crom: '0 9 * * 1'}\n")), @"5:11 `trigger`: unknown field `crom`; did you mean `cron`? known: manual, daemon, cron, chain, webhook, restart, timezone, catchUp, methods, webhook_secret, bearer");
     insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {chain: {from: build, on: ok}}\n")), @"5:36 unknown end of a run; known: success, failure, always");
     insta::assert_snapshot!(manifest(&task("runtime: shell\ntrigger: {daemon: true, restart: sometimes}\ntimeout: 5m\n")), @"5:34 unknown restart policy; known: always, on-failure, never");
 }
@@ -117,7 +117,7 @@ fn the_service() {
     "#);
     insta::assert_snapshot!(configuration("server:\n  listen: localhost\n  token: SECRET-SECRET-SECRET\n  token_env: NOT_SET\n"), @r#"
     /srv/kindling.yaml:2:11: `server.listen` must be an IP address and a port, such as `127.0.0.1:7070` or `[::1]:7070`
-    /srv/kindling.yaml:3:3: `server`: unknown field `token`; known: listen, token_env, token_file, insecure_http, public_url
+    /srv/kindling.yaml:3:3: `server`: unknown field `token`; known: listen, token_env, token_file, insecure_http, public_url, open_hooks
     /srv/kindling.yaml:4:14: `server.token_env` names a variable that is not set; it takes the name of one, not the secret itself
       hint: set it before kindling is started, or use `token_file`
     "#);

@@ -26,6 +26,7 @@ use kindling::reconcile::core::{Core, Live};
 use kindling::reconcile::daemons::{Daemons, Health};
 use kindling::reconcile::events::Events;
 use kindling::reconcile::handle::{Handle, Subject};
+use kindling::reconcile::hooks::HookSecrets;
 use kindling::reconcile::links::Links;
 use kindling::reconcile::runs::{Runner, Tools};
 use kindling::reconcile::schedule::Schedules;
@@ -342,6 +343,11 @@ pub fn all() -> Subject {
     Subject::Source(source())
 }
 
+/// The environment of the service.
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    (name == "ALLOWED").then(|| "0123456789abcdef".into())
+}
+
 /// The sources that the store has, or else one that is a directory.
 async fn recorded_sources(store: &Store) -> Vec<SourceRecord> {
     let known = store.sources().await.unwrap();
@@ -468,6 +474,7 @@ impl World {
             board,
             links: Links::default(),
             trust,
+            hooks: HookSecrets::new(variable),
             clock,
             limits,
             webhooks: std::collections::BTreeSet::new().into(),
@@ -479,7 +486,9 @@ impl World {
         let service = Handle::new(core, move |spec: &SourceSpec| FakeSource::new(&opened.of(spec)));
         *slot.lock().unwrap() = Some(service.clone());
         let sources = recorded_sources(&store).await;
-        for recorded in service.recorded(sources).await.unwrap() {
+        let recorded = service.recorded(sources).await.unwrap();
+        service.register(&recorded);
+        for recorded in recorded {
             service.start_source(recorded);
         }
         service.start_schedules();

@@ -118,6 +118,22 @@ def record(level, message, rest):
     send(b"L", text.encode("utf-8", "backslashreplace")[:MAX_BYTES])
 
 
+# Headers of the connection, and of kindling.
+NO_HEADERS = "connection content-length keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+NAME_CHARACTERS = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def header(name, value):
+    if not name or any(c not in NAME_CHARACTERS for c in name.lower()):
+        raise ValueError("%r is not the name of a header" % (name,))
+    if name.lower() in NO_HEADERS or name.lower().startswith("kindling-"):
+        raise ValueError("the header %s is not for scripts to set" % name)
+    texts = [str(one) for one in value] if isinstance(value, (list, tuple)) else [str(value)]
+    if any(not (c == "\t" or " " <= c <= "~") for text in texts for c in text):
+        raise ValueError("the header %s has a character that no header may have" % name)
+    return texts if isinstance(value, (list, tuple)) else texts[0]
+
+
 class Output:
     __slots__ = ()
 
@@ -128,9 +144,9 @@ class Output:
             raise TypeError("output.response takes status, headers and body, not %s" % ", ".join(sorted(map(str, unknown))))
         status = answer.get("status")
         status = 200 if status is None else status
-        if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 599:
-            raise ValueError("status is %r, not a number from 100 to 599" % (status,))
-        headers = {str(name): str(value) for name, value in dict(answer.get("headers") or {}).items()}
+        if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
+            raise ValueError("status is %r, not a number from 200 to 599" % (status,))
+        headers = {str(name): header(str(name), value) for name, value in dict(answer.get("headers") or {}).items()}
         whole = {"status": status, "headers": headers, "body": answer.get("body")}
         send(b"H", to_json("the response", whole))
 

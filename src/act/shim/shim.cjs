@@ -129,16 +129,30 @@ const log = Object.freeze({
   error: record("error"),
 });
 
+/** Headers of the connection, and of kindling. */
+const noHeaders =
+  /^(connection|content-length|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade|kindling-.*)$/i;
+
+function header(name, value) {
+  if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) throw new TypeError(`${util.inspect(name)} is not the name of a header`);
+  if (noHeaders.test(name)) throw new TypeError(`the header ${name} is not for scripts to set`);
+  const texts = (Array.isArray(value) ? value : [value]).map(String);
+  if (texts.some((text) => /[^\t\x20-\x7e]/.test(text))) {
+    throw new TypeError(`the header ${name} has a character that no header may have`);
+  }
+  return Array.isArray(value) ? texts : texts[0];
+}
+
 const output = Object.freeze({
   response(answer) {
     if (answer === null || typeof answer !== "object") throw new TypeError("output.response takes {status, headers, body}");
     const { status = 200, headers, body = null, ...unknown } = answer;
     const names = Object.keys(unknown);
     if (names.length) throw new TypeError(`output.response takes status, headers and body, not ${names.join(", ")}`);
-    if (!Number.isInteger(status) || status < 100 || status > 599) {
-      throw new RangeError(`status is ${util.inspect(status)}, not a number from 100 to 599`);
+    if (!Number.isInteger(status) || status < 200 || status > 599) {
+      throw new RangeError(`status is ${util.inspect(status)}, not a number from 200 to 599`);
     }
-    const texts = Object.entries(headers ?? {}).map(([name, value]) => [name, String(value)]);
+    const texts = Object.entries(headers ?? {}).map(([name, value]) => [name, header(name, value)]);
     send("H", toJson("the response", { status, headers: Object.fromEntries(texts), body }));
   },
 });

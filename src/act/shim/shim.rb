@@ -133,13 +133,31 @@ module KindlingShim
       end
 
       status = answer["status"] || 200
-      unless status.is_a?(Integer) && status.between?(100, 599)
-        raise ArgumentError, "status is #{status.inspect}, not a number from 100 to 599"
+      unless status.is_a?(Integer) && status.between?(200, 599)
+        raise ArgumentError, "status is #{status.inspect}, not a number from 200 to 599"
       end
 
-      headers = (answer["headers"] || {}).to_h { |name, value| [name.to_s, value.to_s] }
+      headers = (answer["headers"] || {}).to_h { |name, value| [name.to_s, header(name.to_s, value)] }
       whole = { "status" => status, "headers" => headers, "body" => answer["body"] }
       KindlingShim.send_frame("H", KindlingShim.to_json("the response", whole))
+    end
+
+    private
+
+    # Headers of the connection, and of kindling.
+    NO_HEADERS = /\A(?:connection|content-length|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade|kindling-.*)\z/i
+
+    def header(name, value)
+      raise ArgumentError, "#{name.inspect} is not the name of a header" unless name.match?(/\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\z/)
+      raise ArgumentError, "the header #{name} is not for scripts to set" if name.match?(NO_HEADERS)
+
+      texts = Array(value).map(&:to_s)
+      texts = [""] if value.nil?
+      if texts.any? { |text| text.b.match?(/[^\t\x20-\x7e]/n) }
+        raise ArgumentError, "the header #{name} has a character that no header may have"
+      end
+
+      value.is_a?(Array) ? texts : texts.first
     end
   end
 

@@ -50,6 +50,7 @@ impl From<&UnitRecord> for UnitView {
             held: unit.hold.as_ref().map(Into::into),
             problems: unit.problems.iter().map(Into::into).collect(),
             warnings: unit.warnings.iter().map(Into::into).collect(),
+            hook: None,
             next_run_at: None,
             last_run_at: None,
             conditions: unit.conditions.iter().map(Into::into).collect(),

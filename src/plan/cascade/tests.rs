@@ -41,6 +41,38 @@ fn filled(base: &str, layer: &str) -> Result<TaskSpec, String> {
 }
 
 #[test]
+fn a_webhook_replaces_another_trigger_and_its_options_merge() {
+    let hook = |spec: Result<TaskSpec, String>| match spec.unwrap().trigger {
+        Trigger::Webhook(hook) => {
+            (hook.path.to_string(), hook.allow(), hook.secret.unwrap_or_default(), hook.bearer.is_some())
+        }
+        other => panic!("{other:?}"),
+    };
+    let base = "runtime: shell\ntrigger: {webhook: /hooks/a, methods: [POST], webhook_secret: '${S}'}\n";
+    let expected = |path: &str, allow: &str, secret: &str, bearer| {
+        (path.to_owned(), allow.to_owned(), secret.to_owned(), bearer)
+    };
+    assert_eq!(
+        hook(over(base, "{trigger: {methods: [PUT], bearer: '${B}'}}")),
+        expected("/hooks/a", "PUT", "S", true)
+    );
+    // Another path is another trigger: nothing of the old one is left, its secret neither.
+    assert_eq!(
+        hook(over(base, "{trigger: {webhook: /hooks/b}}")),
+        expected("/hooks/b", "GET, HEAD, POST", "", false)
+    );
+    assert_eq!(
+        hook(over(MANUAL, "{trigger: {webhook: /hooks/b, webhook_secret: '${T}'}}")),
+        expected("/hooks/b", "GET, HEAD, POST", "T", false)
+    );
+    assert_eq!(over(base, "{trigger: {manual: true}}").unwrap().trigger, Trigger::Manual);
+    assert_eq!(
+        hook(filled(base, "{trigger: {bearer: '${B}', methods: [GET]}}")),
+        expected("/hooks/a", "POST", "S", true)
+    );
+}
+
+#[test]
 fn maps_merge_by_field_and_lists_are_replaced() {
     let base = format!("{MANUAL}env: {{A: '1', B: '2'}}\nexclude: ['*.a', '*.b']\n");
     let spec = over(&base, "{env: {B: '3', C: '4'}, exclude: ['*.c'], description: d}").unwrap();

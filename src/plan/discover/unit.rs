@@ -49,8 +49,8 @@ pub(super) struct Manifested {
     pub spec: TaskSpec,
     /// Where a script that is missing is to be reported.
     script_at: (Option<RelPath>, Position),
-    /// Where what it is chained to is named.
-    chain_at: Option<(RelPath, Position)>,
+    /// Where what it is chained to, or the path of its webhook, is named.
+    named_at: Option<(RelPath, Position)>,
     /// Whether a field of its manifest can name the script.
     pub has_entry: bool,
     warnings: Vec<Problem>,
@@ -230,10 +230,10 @@ impl<'a> Work<'a> {
         let located =
             |problems: Vec<Problem>| problems.into_iter().map(|problem| parts.locate(problem)).collect();
         let read = manifest::read_node(&document).map_err(|problems| Stop::Broken(located(problems)))?;
-        let TaskRead { spec, script_at, chain_at, has_entry, mut warnings } = read;
+        let TaskRead { spec, script_at, named_at, has_entry, mut warnings } = read;
         warnings.extend(of_sets);
         let (place, at) = parts.place(script_at);
-        let chain_at = chain_at.map(|at| {
+        let named_at = named_at.map(|at| {
             let (place, at) = parts.place(at);
             (place.unwrap_or(file).clone(), at)
         });
@@ -243,7 +243,7 @@ impl<'a> Work<'a> {
             manifest: file.clone(),
             spec,
             script_at: (place.cloned(), at),
-            chain_at,
+            named_at,
             has_entry,
             warnings: located(warnings),
             is_inline,
@@ -265,7 +265,7 @@ impl<'a> Work<'a> {
             files: files.into(),
             hash,
             warnings,
-            chain_at: unit.chain_at.clone(),
+            named_at: unit.named_at.clone(),
             stamps: stamps.into_boxed_slice(),
         })
     }

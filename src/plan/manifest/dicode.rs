@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use self::permissions::permissions;
+use super::hook::{self, hook, keep_from_run};
 use super::permissions::CONFINING;
-use super::trigger::{chain, chain_place, refuse_required, schedule};
+use super::trigger::{chain, named_place, refuse_required, schedule};
 use super::{Errors, TaskRead, name, surprise, warning, word};
 use crate::config::duration::LONGEST;
 use crate::config::node::{Field, Fields, Value};
@@ -37,10 +38,7 @@ const WITHOUT_EFFECT: [&str; 9] = [
 ];
 
 /// Kinds of triggers.
-const KINDS: [&str; 4] = ["manual", "daemon", "cron", "chain"];
-
-/// Kinds of triggers that kindling does not have yet.
-const LATER: [&str; 1] = ["webhook"];
+const KINDS: [&str; 5] = ["manual", "daemon", "cron", "chain", "webhook"];
 
 /// What a reader of the parts of a task collects.
 struct Lenient<'e> {
@@ -95,6 +93,7 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
         refuse_required(&field, trigger, read.errors);
     }
     let asked = permissions(fields.get("permissions").as_ref(), runtime.as_ref(), &mut read);
+    keep_from_run(trigger.as_ref(), Some(&asked.permissions), &fields, read.errors);
     let script_at = fields.get("runtime").map_or(fields.at, |field| field.node.at);
     let trigger = trigger?;
     let spec = TaskSpec {
@@ -114,8 +113,8 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
     let ignored = read.warnings.into_iter().map(warning);
     let mut warnings: Vec<Problem> = ignored.chain(read.lints.into_iter().map(surprise)).collect();
     warnings.sort_by_key(|warning| warning.at);
-    let chain_at = chain_place(&fields);
-    Some(TaskRead { spec, script_at, chain_at, has_entry: false, warnings })
+    let named_at = named_place(&fields);
+    Some(TaskRead { spec, script_at, named_at, has_entry: false, warnings })
 }
 
 fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
@@ -142,26 +141,9 @@ fn runtime(fields: &Fields<'_>, errors: &mut Errors) -> Option<Runtime> {
 fn trigger(field: &Field<'_>, read: &mut Lenient<'_>) -> Option<Trigger> {
     let before = read.errors.len();
     let fields = field.map(read.errors)?;
-    read.only(
-        &fields,
-        &["manual", "daemon", "restart", "cron", "webhook", "chain", "webhook_secret", "auth"],
-        &[],
-    );
+    let own: Vec<&str> = KINDS.into_iter().chain(["restart", "auth"]).chain(hook::OPTIONS).collect();
+    read.only(&fields, &own, &[]);
     let is_off = |field: &Field<'_>| matches!(field.node.value, Value::Boolean(false, _));
-    for (kind, field) in LATER.iter().filter_map(|kind| Some((kind, fields.get(kind)?))) {
-        if is_off(&field) {
-            continue;
-        }
-        let message = format!("`{kind}` is a trigger that this version of kindling does not have yet");
-        read.errors.push(fields.error(field.key_at, &message));
-    }
-    if read.errors.len() > before {
-        return None;
-    }
-    for (name, field) in ["webhook_secret", "auth"].iter().filter_map(|name| Some((name, fields.get(name)?)))
-    {
-        read.warnings.push(fields.error(field.key_at, &format!("`{name}` has no effect without `webhook`")));
-    }
     let mut named = Vec::new();
     for (kind, field) in KINDS.iter().filter_map(|kind| Some((*kind, fields.get(kind)?))) {
         let is_switch = matches!(kind, "manual" | "daemon");
@@ -171,6 +153,14 @@ fn trigger(field: &Field<'_>, read: &mut Lenient<'_>) -> Option<Trigger> {
             named.push((kind, field));
         }
     }
+    if !named.iter().any(|(kind, _)| *kind == "webhook") {
+        for name in hook::OPTIONS.iter().chain(&["auth"]) {
+            if let Some(field) = fields.get(name) {
+                let message = format!("`{name}` has no effect without `webhook`");
+                read.warnings.push(fields.error(field.key_at, &message));
+            }
+        }
+    }
     match named.as_slice() {
         [("manual", _)] => Some(Trigger::Manual),
         [("daemon", _)] => restart(&fields, read.errors).map(Trigger::Daemon),
@@ -178,6 +168,7 @@ fn trigger(field: &Field<'_>, read: &mut Lenient<'_>) -> Option<Trigger> {
             // dicode has no options here; what it does not know was warned of.
             schedule(field, None, read.errors, &mut read.lints).map(Trigger::Cron)
         }
+        [("webhook", field)] => webhook(field, &fields, read),
         [(_, field)] => {
             let fields = field.map(read.errors)?;
             read.only(&fields, &["from", "on"], &[]);
@@ -190,11 +181,23 @@ fn trigger(field: &Field<'_>, read: &mut Lenient<'_>) -> Option<Trigger> {
         }
         [] if read.errors.len() > before => None,
         [] => {
-            let message = "the kind is missing: `manual: true`, `daemon: true`, `cron: \"0 6 * * *\"` or `chain: {from: TASK}`";
+            let message = "the kind is missing: `manual: true`, `daemon: true`, `cron: \"0 6 * * *\"`, `webhook: /hooks/PATH` or \
+                           `chain: {from: TASK}`";
             read.errors.push(fields.error(fields.at, message));
             None
         }
     }
+}
+
+/// A trigger by HTTP. What dicode protects by a login of its own would be open here.
+fn webhook(path: &Field<'_>, fields: &Fields<'_>, read: &mut Lenient<'_>) -> Option<Trigger> {
+    if let Some(auth) = fields.get("auth").filter(|auth| auth.boolean(read.errors) == Some(true)) {
+        let message =
+            "asks for dicode's own login, which kindling does not have; use `webhook_secret` or `bearer`";
+        read.errors.push(auth.error(message));
+        return None;
+    }
+    hook(path, fields, read.errors).map(Trigger::Webhook)
 }
 
 fn restart(fields: &Fields<'_>, errors: &mut Errors) -> Option<RestartPolicy> {

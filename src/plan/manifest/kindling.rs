@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ignore::gitignore::GitignoreBuilder;
 
+use super::hook::{hook, keep_from_run};
 use super::params::params;
 use super::permissions::permissions;
-use super::trigger::{chain, chain_place, concurrency, refuse_required, retries, schedule};
+use super::trigger::{chain, concurrency, named_place, refuse_required, retries, schedule};
 use super::{Errors, RESERVED_PREFIX, TaskRead, bad_name, is_name, name, surprise, without_nul, word};
 use crate::config::duration::{DURATION, duration};
 use crate::config::node::{Field, Fields, Value};
@@ -55,6 +56,7 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
     let env = fields.get("env").and_then(|field| env(&field, errors)).unwrap_or_default();
     let permissions =
         fields.get("permissions").and_then(|field| permissions(&field, runtime.as_ref(), &env, errors));
+    keep_from_run(trigger.as_ref(), permissions.as_ref(), &fields, errors);
     let exclude = fields.get("exclude").and_then(|field| exclude(&field, errors));
     if let (Some(field), Some(trigger)) = (fields.get("params"), &trigger)
         && trigger.is_automatic()
@@ -78,11 +80,11 @@ pub(super) fn task(document: &Field<'_>, errors: &mut Errors) -> Option<TaskRead
         exclude: exclude.unwrap_or_default(),
         permissions: permissions.unwrap_or_default(),
     };
-    let chain_at = chain_place(&fields);
+    let named_at = named_place(&fields);
     Some(TaskRead {
         spec,
         script_at,
-        chain_at,
+        named_at,
         has_entry: true,
         warnings: lints.into_iter().map(surprise).collect(),
     })
@@ -153,10 +155,17 @@ fn entry(field: &Field<'_>, fields: &Fields<'_>, errors: &mut Errors) -> Option<
 }
 
 /// Kinds of triggers.
-const KINDS: [&str; 4] = ["manual", "daemon", "cron", "chain"];
+const KINDS: [&str; 5] = ["manual", "daemon", "cron", "chain", "webhook"];
 
 /// Options of a trigger and the kind that they go with.
-const OPTIONS: [(&str, &str); 3] = [("restart", "daemon"), ("timezone", "cron"), ("catchUp", "cron")];
+const OPTIONS: [(&str, &str); 6] = [
+    ("restart", "daemon"),
+    ("timezone", "cron"),
+    ("catchUp", "cron"),
+    ("methods", "webhook"),
+    ("webhook_secret", "webhook"),
+    ("bearer", "webhook"),
+];
 
 fn trigger(field: &Field<'_>, errors: &mut Errors, lints: &mut Vec<YamlError>) -> Option<Trigger> {
     if field.node.text().is_some() {
@@ -178,7 +187,8 @@ fn trigger(field: &Field<'_>, errors: &mut Errors, lints: &mut Vec<YamlError>) -
             _ if errors.len() > before => {}
             _ => errors.push(fields.error(
                 fields.at,
-                "the kind is missing: `manual: true`, `daemon: true`, `cron: \"0 6 * * *\"` or `chain: {from: TASK}`",
+                "the kind is missing: `manual: true`, `daemon: true`, `cron: \"0 6 * * *\"`, `webhook: /hooks/PATH` or \
+                 `chain: {from: TASK}`",
             )),
         }
         return None;
@@ -198,6 +208,7 @@ fn trigger(field: &Field<'_>, errors: &mut Errors, lints: &mut Vec<YamlError>) -
             on(field, errors).then_some(Trigger::Daemon(restart?))
         }
         "cron" => schedule(field, Some(&fields), errors, lints).map(Trigger::Cron),
+        "webhook" => hook(field, &fields, errors).map(Trigger::Webhook),
         _ => {
             if field.node.text().is_some() {
                 errors.push(field.error("must be a map, such as `{from: build, on: success}`, not text"));

@@ -11,6 +11,7 @@ use crate::model::problem::{Position, Problem, Reason};
 use crate::model::spec::TaskSpec;
 
 mod dicode;
+mod hook;
 mod kindling;
 mod params;
 mod permissions;
@@ -34,8 +35,8 @@ pub struct TaskRead {
     /// Where a script that is not there is to be reported: the value of `entry`, else of `runtime` or
     /// `command`.
     pub script_at: Position,
-    /// Where a task that it is chained to and that is not there is to be reported: the value of `from`.
-    pub chain_at: Option<Position>,
+    /// Where what its trigger names is to be reported: the task that it is chained to, or the path of its webhook.
+    pub named_at: Option<Position>,
     /// Whether a field can name the script.
     pub has_entry: bool,
     /// What is no mistake but has no effect, or another one than it seems, in the order of the file, each with its line

@@ -9,6 +9,8 @@ use crate::model::spec::{
     ParamValue, Permissions, RestartPolicy, Retries, Runtime, Sandbox, Schedule, Trigger,
 };
 
+mod hooks;
+
 fn read(text: &str) -> Result<TaskSpec, Vec<String>> {
     read_task(text.as_bytes(), &Limits::default()).map(|read| read.spec).map_err(|problems| {
         problems
@@ -175,7 +177,7 @@ fn a_trigger_has_exactly_one_kind() {
     let cases = [
         (
             "{}",
-            "the kind is missing: `manual: true`, `daemon: true`, `cron: \"0 6 * * *\"` or `chain: {from: TASK}`",
+            "the kind is missing: `manual: true`, `daemon: true`, `cron: \"0 6 * * *\"`, `webhook: /hooks/PATH` or `chain: {from: TASK}`",
         ),
         ("manual", "`trigger` must be a map, such as `{manual: true}` or `{daemon: true}`, not text"),
         ("[manual]", "`trigger` must be a map, not a list"),

@@ -78,10 +78,11 @@ pub(super) fn chain(fields: &Fields<'_>, errors: &mut Errors) -> Option<Chain> {
     Some(Chain { from: from.into(), on: on? })
 }
 
-/// Where `trigger.chain.from` of a task stands.
-pub(super) fn chain_place(task: &Fields<'_>) -> Option<Position> {
-    let from = task.get("trigger")?.node.get("chain")?.get("from")?;
-    Some(from.at)
+/// Where `trigger.chain.from` or `trigger.webhook` of a task stands.
+pub(super) fn named_place(task: &Fields<'_>) -> Option<Position> {
+    let trigger = task.get("trigger")?.node;
+    let from = trigger.get("chain").and_then(|chain| chain.get("from"));
+    Some(from.or_else(|| trigger.get("webhook"))?.at)
 }
 
 /// `retries` as a count, or as a map of `limit` and `backoff`.

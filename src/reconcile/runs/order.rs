@@ -21,7 +21,7 @@ pub struct Order {
     pub given: Arc<BTreeMap<String, String>>,
     /// The input: JSON text.
     pub input: Arc<str>,
-    /// What starts it: `manual`, `daemon`, `cron` or `chain`.
+    /// What starts it: `manual`, `daemon`, `cron`, `chain` or `webhook`.
     pub trigger: &'static str,
     /// More of it, see [`Run::detail`].
     pub detail: String,

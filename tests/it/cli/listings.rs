@@ -13,7 +13,7 @@ fn unit(id: &str, conditions: &[Value]) -> Value {
     json!({"id": id, "kind": "task", "name": "n", "source": "local", "devPath": null, "devSince": null, "desiredHash": "a1b2c3d4", "attemptedHash": "a1b2c3d4",
         "deployedHash": "a1b2c3d4", "deployedRevision": null, "action": "sync", "rule": "task.updated",
         "reason": "task.sh changed", "generation": 2, "suspended": null, "held": null, "problems": [], "warnings": [],
-        "nextRunAt": null, "lastRunAt": null, "conditions": conditions, "phases": {"hash": 3.8, "act": 0.04},
+        "hook": null, "nextRunAt": null, "lastRunAt": null, "conditions": conditions, "phases": {"hash": 3.8, "act": 0.04},
         "updatedAt": "2020-01-01T00:00:00Z"})
 }
 

@@ -228,12 +228,23 @@ fn a_kind_of_trigger_that_is_switched_off_is_as_if_it_were_not_there() {
 }
 
 #[test]
+fn a_webhook_is_read_and_never_left_open_where_dicode_would_ask_for_a_login() {
+    let Trigger::Webhook(hook) =
+        spec("trigger: {webhook: /hooks/x, webhook_secret: '${S}', auth: false}\n").trigger
+    else {
+        panic!("no webhook")
+    };
+    assert_eq!((hook.path.as_str(), hook.secret.as_deref(), hook.bearer), ("/hooks/x", Some("S"), None));
+    insta::assert_snapshot!(problems("trigger: {webhook: /hooks/x, auth: true}").join("\n"), @"1:78 `trigger.auth` asks for dicode's own login, which kindling does not have; use `webhook_secret` or `bearer`");
+    assert!(problems("trigger: {webhook: x, webhook_secret: abc}").len() == 2);
+}
+
+#[test]
 fn what_comes_later_or_is_wrong_is_a_problem() {
     insta::assert_snapshot!(problems("runtime: docker, trigger: {cron: '@every 5m'}").join("\n"), @"
     1:43 `runtime` is `docker`, which this version of kindling does not run yet
     1:67 `trigger.cron` names `@every`, which is not of cron; write it as fields, such as `*/15 * * * *`
     ");
-    assert!(problems("trigger: {webhook: /hooks/x}")[0].contains("does not have yet"));
     insta::assert_snapshot!(problems("trigger: {manual: true}, timeout: -1s, params: {a: {type: number, default: x}, a b: 1, c: {type: cron, default: hourly}, d: [1]}").join("\n"), @"
     1:68 `timeout` must be a length of time such as `500ms`, `1.5s` or `1h30m`, a year at most
     1:109 `params.a.default` must be a number, as `type` says
@@ -242,7 +253,7 @@ fn what_comes_later_or_is_wrong_is_a_problem() {
     1:158 `params.d` must be text, not a list
     ");
     insta::assert_snapshot!(problems("trigger: {manual: false}, permissions: {env: [{name: A, secret: k}, {name: B, from: 'task:x'}, {name: C, if_missing: {task: x}}, 1X, KINDLING_TOKEN, {name: D, from: KINDLING_TOKEN}, E, E=1, {name: F, from: A, value: b}], fs: [{path: /x, permission: rx}], net: ['a b']}").join("\n"), @r#"
-    1:43 `trigger`: the kind is missing: `manual: true`, `daemon: true`, `cron: "0 6 * * *"` or `chain: {from: TASK}`
+    1:43 `trigger`: the kind is missing: `manual: true`, `daemon: true`, `cron: "0 6 * * *"`, `webhook: /hooks/PATH` or `chain: {from: TASK}`
     1:98 `permissions.env[0].secret` asks for stored secrets, which kindling does not have yet
     1:118 `permissions.env[1].from` asks another task for a secret, which kindling does not have yet
     1:151 `permissions.env[2].if_missing` asks for tasks that run first, which kindling does not have yet

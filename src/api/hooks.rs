@@ -1,0 +1,199 @@
+//! Task webhooks: a call of a path that a live task asks for becomes a run of just the version that was found there, and
+//! its output the answer.
+//!
+//! Whoever is not let in gets no run and leaves no trace but a number and a line of the log now and then. A client that
+//! goes away ends nothing.
+
+mod answer;
+mod gate;
+mod input;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Request, State as AxumState};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::act::Target;
+use crate::model::hook::{Hook, HookMethod};
+use crate::model::id::RunId;
+use crate::model::run::Run;
+use crate::model::unit::Version;
+use crate::reconcile::core::Core;
+use crate::reconcile::fire::Fire;
+use crate::reconcile::message::Refusal;
+
+use super::error::Failure;
+use super::{Api, State};
+
+pub(super) use self::gate::HookRules;
+
+/// Every path of a task webhook.
+pub(super) const ROUTE: &str = "/hooks/{*path}";
+
+/// What became of a call, with the word that it is counted by.
+struct Told {
+    result: &'static str,
+    response: Response,
+}
+
+impl Told {
+    fn refused(failure: Failure) -> Self {
+        Self { result: "refused", response: failure.into_response() }
+    }
+
+    fn invalid(failure: Failure) -> Self {
+        Self { result: "invalid", response: failure.into_response() }
+    }
+
+    fn unavailable(failure: Failure) -> Self {
+        Self { result: "unavailable", response: failure.into_response() }
+    }
+}
+
+pub(super) async fn serve<T: Target>(
+    AxumState(api): State<T>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let core = api.service.core();
+    // Looked up once: whatever is saved meanwhile, this version checks, runs and answers.
+    let Some(version) = core.registry.at_hook(request.uri().path()) else {
+        return Failure::not_found("there is no such hook").into_response();
+    };
+    let Some(hook) = version.spec.hook() else {
+        return Failure::not_found("there is no such hook").into_response();
+    };
+    let told = match admitted(&api, &version, hook, from, request).await {
+        Ok((call, may_run)) => run(core, Arc::clone(&version), call, may_run).await,
+        Err(told) => told,
+    };
+    core.metrics().hooked(&version.unit, told.result);
+    told.response
+}
+
+/// A call that may become a run.
+struct Call {
+    /// `POST /hooks/deploy`.
+    detail: String,
+    /// What the run gets: JSON text.
+    input: Arc<str>,
+    /// Whether the answer waits for the end of the run.
+    waits: bool,
+}
+
+/// What a caller shows is looked at before anything that the caller says.
+async fn admitted<T: Target>(
+    api: &Arc<Api<T>>,
+    version: &Version,
+    hook: &Hook,
+    from: SocketAddr,
+    request: Request,
+) -> Result<(Call, OwnedSemaphorePermit), Told> {
+    let (core, rules) = (api.service.core(), &api.webhooks.hooks);
+    let (parts, body) = request.into_parts();
+    let method = HookMethod::parse(parts.method.as_str());
+    let Some(method) = method.filter(|method| hook.takes(*method)) else {
+        let response = (([(header::ALLOW, hook.allow())]), Failure::method(&hook.allow())).into_response();
+        return Err(Told { result: "invalid", response });
+    };
+    let stranger = |failure| {
+        rules.refused.note(from.ip());
+        Told::refused(failure)
+    };
+    // Without its secret nobody can be right.
+    let keys = core.hooks.keys(hook).map_err(|_| stranger(Failure::unproven()))?;
+    if hook.is_bare() && !rules.is_open(&hook.path) {
+        gate::check_local(from.ip(), &parts.headers).map_err(|why| stranger(Failure::forbidden(why)))?;
+    }
+    gate::check_bearer(&keys, &parts.headers).map_err(stranger)?;
+    let body = api.webhooks.bodies.read(&parts.headers, body).await.map_err(Told::invalid)?;
+    gate::check_signature(&keys, &parts.headers, &body).map_err(stranger)?;
+    if core.board.is_suspended(&version.unit) {
+        return Err(Told::unavailable(Failure::failed("the task is suspended")));
+    }
+    let call = read(method, &parts, &body).map_err(Told::invalid)?;
+    let may_run = rules.enter(call.input.len()).ok_or_else(|| {
+        Told::unavailable(Failure::failed("too many calls wait for their runs; come again later"))
+    })?;
+    Ok((call, may_run))
+}
+
+fn read(method: HookMethod, parts: &Parts, body: &[u8]) -> Result<Call, Failure> {
+    let path = parts.uri.path();
+    let (query, wait) = input::query(parts.uri.query().unwrap_or_default());
+    let waits = match wait.as_deref() {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(Failure::malformed("`wait` is `true` or `false`")),
+    };
+    let input = input::input(method, path, query, &parts.headers, body)?;
+    Ok(Call { detail: format!("{} {path}", method.as_str()), input: input.into(), waits })
+}
+
+/// Runs the task and answers with what came of it.
+async fn run<T: Target>(
+    core: &Arc<Core<T>>,
+    version: Arc<Version>,
+    call: Call,
+    may_run: OwnedSemaphorePermit,
+) -> Told {
+    let (core, waits) = (Arc::clone(core), call.waits);
+    let hash = version.hash;
+    let (told, started) = oneshot::channel();
+    // On its own: a client that goes away takes its call along, and not the run.
+    let work = tokio::spawn(async move {
+        let run = follow(&core, version, call, told).await;
+        drop(may_run);
+        run
+    });
+    let lost = || Told::unavailable(Failure::failed("the run's end was not seen"));
+    match started.await {
+        Err(_) => lost(),
+        Ok(Err(refusal)) => Told::unavailable(refusal.into()),
+        Ok(Ok(run)) if !waits => {
+            let body = Json(json!({ "run": run.as_str() }));
+            let response = (StatusCode::ACCEPTED, body).into_response();
+            Told { result: "accepted", response: answer::marked(response, &run, &hash) }
+        }
+        Ok(Ok(_)) => match work.await {
+            Ok(Some(run)) => answer::of_run(&run),
+            _ => lost(),
+        },
+    }
+}
+
+/// Starts the run, tells its id, and follows it to the end of its last attempt.
+async fn follow<T: Target>(
+    core: &Core<T>,
+    version: Arc<Version>,
+    call: Call,
+    told: oneshot::Sender<Result<RunId, Refusal>>,
+) -> Option<Arc<Run>> {
+    let nothing = BTreeMap::new();
+    let fire = Fire { trigger: "webhook", detail: call.detail, params: &nothing, input: call.input };
+    let mut asked = match core.fire_version(version, fire, &()).await {
+        Ok(asked) => asked,
+        Err(refusal) => {
+            // Nobody listens any more only where the client has gone.
+            let _ = told.send(Err(refusal));
+            return None;
+        }
+    };
+    let _ = told.send(Ok(asked.id.clone()));
+    let mut run = asked.end().await?;
+    while let Some(next) = &run.retried_by {
+        if let Some(mut lines) = core.runner.follow(next) {
+            // The sender goes away with the run.
+            while lines.changed().await.is_ok() {}
+        }
+        run = Arc::new(core.store.run(next).await.ok()??);
+    }
+    Some(run)
+}

@@ -1,0 +1,41 @@
+//! Task webhooks of one path: the task that was not there first has a problem.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::hook::HookPath;
+use crate::model::problem::{Problem, Reason};
+
+use super::catalog::Catalog;
+use super::chain::at_place;
+
+/// What is wrong with a unit that asks for a path at which `other` is served; without its place.
+#[must_use]
+pub fn taken(path: &HookPath, other: &dyn std::fmt::Display) -> Problem {
+    let message = format!(
+        "`trigger.webhook` asks for `{path}`, where {other} is served: one path is one task's; the other one keeps it"
+    );
+    Problem::new(Reason::PathTaken, message)
+}
+
+/// What is wrong with a unit whose secret cannot be had; without its place.
+#[must_use]
+pub fn secretless(option: &str, why: &str) -> Problem {
+    Problem::new(Reason::MissingSecret, format!("`trigger.{option}` {why}, so the webhook is not served"))
+}
+
+/// The units of a catalog whose source has no name yet that ask for a path which another one of it has, each with its
+/// problem.
+#[must_use]
+pub fn of_nameless(catalog: &Catalog) -> Vec<Problem> {
+    let (mut first, mut problems) = (BTreeMap::<&HookPath, &Arc<str>>::new(), Vec::new());
+    for (key, entry) in catalog.iter() {
+        let Ok(unit) = &entry.state else { continue };
+        let Some(hook) = unit.spec.hook() else { continue };
+        match first.get(&hook.path) {
+            Some(other) => problems.push(at_place(taken(&hook.path, other), unit)),
+            None => drop(first.insert(&hook.path, key)),
+        }
+    }
+    problems
+}
