@@ -74,9 +74,9 @@ pub(super) async fn start<T: Target>(
     Body(new): Body<NewRun>,
 ) -> Result<(StatusCode, Json<RunView>), Failure> {
     let task = subject::unit(&api.service, &new.task)?;
-    let input = new.input.text();
-    check_input(input).map_err(|why| Failure::invalid(format!("the input of the run is refused: {why}")))?;
-    let asked = api.service.run(&task.id, &new.params, input.to_owned()).await?;
+    let input = new.input.in_one_line();
+    check_input(&input).map_err(|why| Failure::invalid(format!("the input of the run is refused: {why}")))?;
+    let asked = api.service.run(&task.id, &new.params, input).await?;
     let run = recorded(&api, asked.id.as_str()).await?;
     Ok((StatusCode::CREATED, Json((&run).into())))
 }

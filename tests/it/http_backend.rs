@@ -34,7 +34,7 @@ pub enum Answer {
     HangInside,
     /// The first bytes of what git says, then the end of the connection.
     Cut,
-    /// What git says, with another byte near the end of a pack.
+    /// What git says, with another byte in a pack.
     Damaged,
     /// What git says, one byte every 20 ms.
     Drip,
@@ -203,9 +203,8 @@ fn converse(shared: &Shared, mut stream: &TcpStream) -> std::io::Result<()> {
             }
             Answer::Damaged => {
                 let mut answer = whole(&backend(&shared.root, &request, &body));
-                if answer.windows(8).any(|part| part == b"packfile") {
-                    let at = answer.len() - 20;
-                    answer[at] ^= 0x55;
+                if let Some(at) = answer.windows(4).position(|part| part == b"PACK") {
+                    answer[at + 25] ^= 0x55;
                 }
                 stream.write_all(&answer)?;
             }

@@ -18,6 +18,12 @@ impl AnyJson {
         RawValue::from_string(compact(text)).ok().map(Self)
     }
 
+    /// The JSON text in one line, whatever it was written in: programs read it so.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        compact(self.0.get())
+    }
+
     /// The JSON text.
     #[must_use]
     pub fn text(&self) -> &str {

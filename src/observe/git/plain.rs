@@ -63,10 +63,11 @@ pub(super) fn fetch(why: &str) -> Option<String> {
     if none.into_iter().any(has) {
         return Some("no git repository is there: correct the URL".to_owned());
     }
-    let damaged =
-        ["but should have been", "checksum", "mismatch", "Mismatch", "zlib", "inflate", "decompress"];
+    let damaged = ["corrupt", "but should have been", "checksum", "mismatch", "Mismatch", "decompress"];
     if damaged.into_iter().any(has) {
-        return Some(format!("what came was damaged on its way, or at the server ({why})"));
+        let parts: Vec<&str> = why.rsplitn(3, ": ").collect();
+        let detail = parts.iter().take(2).rev().copied().collect::<Vec<_>>().join(": ");
+        return Some(format!("what came was damaged on its way, or at the server ({detail})"));
     }
     None
 }
@@ -110,6 +111,10 @@ mod tests {
             fetch("cannot write: No space left on device (os error 28)")
                 .is_some_and(|said| said.contains("is full"))
         );
+        let damaged = "Failed to write the received pack: An IO operation failed: corrupt deflate stream: Invalid input data";
+        let told =
+            "what came was damaged on its way, or at the server (corrupt deflate stream: Invalid input data)";
+        assert_eq!(fetch(damaged).as_deref(), Some(told));
         assert_eq!(fetch("something else"), None);
     }
 }

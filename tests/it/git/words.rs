@@ -105,5 +105,8 @@ async fn an_answer_that_breaks_or_is_damaged() {
         if request.method == "POST" { Answer::Damaged } else { Answer::Git }
     });
     let said = said(&bench, &server.url("remote.git")).await;
-    assert!(said.contains("what came was damaged on its way, or at the server"), "{said}");
+    assert!(
+        said.starts_with("FetchFailed cannot fetch http://") && said.contains("what came was damaged"),
+        "{said}"
+    );
 }
