@@ -82,7 +82,12 @@ pub fn router<T: Target>(
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_host))
         // Providers and tunnels name whatever host they like; who has the secret is no page in a browser. Tasks whose
         // webhook has none look at the host themselves.
-        .merge(signed.method_not_allowed_fallback(error::no_method).route(hooks::ROUTE, any(hooks::serve)).layer(DefaultBodyLimit::disable()))
+        .merge(
+            signed
+                .method_not_allowed_fallback(error::no_method)
+                .route(hooks::ROUTE, any(hooks::serve))
+                .layer(DefaultBodyLimit::disable()),
+        )
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_public))
         .with_state(api)
 }

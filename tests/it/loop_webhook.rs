@@ -128,7 +128,7 @@ async fn a_commit_that_no_delivery_names_is_missed_and_told() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let told = health(&world);
     assert_eq!((told.missed, told.broken.map(|(commit, _)| commit)), (1, Some(Revision::new("c2"))));
-    let counts = world.service.core().metrics().counts(&[source()].into());
+    let counts = world.service.core().metrics().counts(&[source()].into(), |_| true);
     assert_eq!(counts.sources[&source()].missed, 1);
     // One that is late all the same shows that they come.
     announce(&world, Some("c3"));
