@@ -117,7 +117,7 @@ fn the_service() {
     "#);
     insta::assert_snapshot!(configuration("server:\n  listen: localhost\n  token: SECRET-SECRET-SECRET\n  token_env: NOT_SET\n"), @r#"
     /srv/kindling.yaml:2:11: `server.listen` must be an IP address and a port, such as `127.0.0.1:7070` or `[::1]:7070`
-    /srv/kindling.yaml:3:3: `server`: unknown field `token`; known: listen, token_env, token_file, insecure_http
+    /srv/kindling.yaml:3:3: `server`: unknown field `token`; known: listen, token_env, token_file, insecure_http, open_hooks
     /srv/kindling.yaml:4:14: `server.token_env` names a variable that is not set
       hint: set it before kindling is started, or use `token_file`
     "#);

@@ -1,6 +1,6 @@
 //! Calls while the task is saved: none is lost, and each is answered by one version alone.
 //!
-//! `KINDLING_HOOK_CALLS` is the number of calls; `just hook-test` makes 10,000.
+//! `KINDLING_HOOK_CALLS` is the number of calls; `just hook-test` makes 10,000. There are more where saves take longer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,11 +24,19 @@ fn publish(repo: &Repo, number: usize) {
     repo.publish(&[("t/task.yaml", &manifest), ("t/task.sh", script), ("t/one", &text), ("t/two", &text)]);
 }
 
-/// Calls until all calls are made; gives back how often each version was seen to print what.
-async fn ask(client: Client, calls: usize, made: Arc<AtomicUsize>) -> BTreeMap<(String, usize), usize> {
+/// What is done so far.
+#[derive(Default)]
+struct Done {
+    calls: AtomicUsize,
+    saves: AtomicUsize,
+}
+
+/// Calls until all calls and saves are made; gives back how often each version was seen to print what.
+async fn ask(client: Client, calls: usize, done: Arc<Done>) -> BTreeMap<(String, usize), usize> {
     let mut connection = Connection::open(&client).await;
     let (mut seen, mut newest) = (BTreeMap::new(), 0);
-    while made.fetch_add(1, Ordering::Relaxed) < calls {
+    while done.calls.load(Ordering::Relaxed) < calls || done.saves.load(Ordering::Relaxed) < SAVES {
+        done.calls.fetch_add(1, Ordering::Relaxed);
         let reply =
             connection.call("POST", "/hooks/t", &[("Content-Type", "application/json")], b"[1]").await;
         assert_eq!(reply.status, 200, "{reply:?}");
@@ -51,20 +59,21 @@ async fn calls_beside_saves_are_all_answered_and_each_by_one_version() {
     let mut service = Service::new(&format!("sources: [{{name: s, {git}}}]\n"));
     let client = service.start().await;
     until_served(&client, "s/t", "/hooks/t").await;
-    let (made, began) = (Arc::new(AtomicUsize::new(0)), std::time::Instant::now());
+    let (done, began) = (Arc::new(Done::default()), std::time::Instant::now());
     let asking: Vec<_> =
-        (0..CONNECTIONS).map(|_| tokio::spawn(ask(client.clone(), calls, Arc::clone(&made)))).collect();
+        (0..CONNECTIONS).map(|_| tokio::spawn(ask(client.clone(), calls, Arc::clone(&done)))).collect();
     for save in 1..=SAVES {
         // Spread over all calls.
         let due = save * calls / (SAVES + 1);
         until("it is time to save", async || {
             let is_over = asking.iter().any(tokio::task::JoinHandle::is_finished);
-            (made.load(Ordering::Relaxed) >= due || is_over).then_some(())
+            (done.calls.load(Ordering::Relaxed) >= due || is_over).then_some(())
         })
         .await;
         let repo = &repo;
         tokio::task::block_in_place(|| publish(repo, save));
         client.reconcile().await;
+        done.saves.store(save, Ordering::Relaxed);
     }
     let mut seen: BTreeMap<(String, usize), usize> = BTreeMap::new();
     for asking in asking {
@@ -72,10 +81,10 @@ async fn calls_beside_saves_are_all_answered_and_each_by_one_version() {
             *seen.entry(version).or_default() += count;
         }
     }
-    let took = began.elapsed();
+    let (took, made) = (began.elapsed(), seen.values().sum::<usize>());
     let versions: BTreeSet<&str> = seen.keys().map(|(hash, _)| hash.as_str()).collect();
-    println!("{calls} calls beside {SAVES} saves took {took:?}; {} versions answered", versions.len());
-    assert_eq!(seen.values().sum::<usize>(), calls);
+    println!("{made} calls beside {SAVES} saves took {took:?}; {} versions answered", versions.len());
+    assert!(made >= calls);
     assert_eq!(versions.len(), seen.len(), "one version printed two things");
     assert!(versions.len() > SAVES / 2, "{} versions", versions.len());
     assert_eq!(get(&client, "/hooks/t").await.text(), format!("{SAVES} {SAVES}"));
