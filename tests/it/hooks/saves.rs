@@ -50,30 +50,22 @@ async fn ask(client: Client, calls: usize, done: Arc<Done>) -> BTreeMap<(String,
     seen
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_beside_saves_are_all_answered_and_each_by_one_version() {
+/// Calls while `save` makes one save after the other.
+async fn beside(client: &Client, mut save: impl AsyncFnMut(usize)) {
     let calls = std::env::var("KINDLING_HOOK_CALLS").map_or(CALLS, |number| number.parse().unwrap());
-    let repo = Repo::new();
-    publish(&repo, 0);
-    let git = format!("git: {{url: '{}', branch: main, poll_interval: 1h}}", repo.bare().display());
-    let mut service = Service::new(&format!("sources: [{{name: s, {git}}}]\n"));
-    let client = service.start().await;
-    until_served(&client, "s/t", "/hooks/t").await;
     let (done, began) = (Arc::new(Done::default()), std::time::Instant::now());
     let asking: Vec<_> =
         (0..CONNECTIONS).map(|_| tokio::spawn(ask(client.clone(), calls, Arc::clone(&done)))).collect();
-    for save in 1..=SAVES {
+    for number in 1..=SAVES {
         // Spread over all calls.
-        let due = save * calls / (SAVES + 1);
+        let due = number * calls / (SAVES + 1);
         until("it is time to save", async || {
             let is_over = asking.iter().any(tokio::task::JoinHandle::is_finished);
             (done.calls.load(Ordering::Relaxed) >= due || is_over).then_some(())
         })
         .await;
-        let repo = &repo;
-        tokio::task::block_in_place(|| publish(repo, save));
-        client.reconcile().await;
-        done.saves.store(save, Ordering::Relaxed);
+        save(number).await;
+        done.saves.store(number, Ordering::Relaxed);
     }
     let mut seen: BTreeMap<(String, usize), usize> = BTreeMap::new();
     for asking in asking {
@@ -87,7 +79,39 @@ async fn calls_beside_saves_are_all_answered_and_each_by_one_version() {
     assert!(made >= calls);
     assert_eq!(versions.len(), seen.len(), "one version printed two things");
     assert!(versions.len() > SAVES / 2, "{} versions", versions.len());
-    assert_eq!(get(&client, "/hooks/t").await.text(), format!("{SAVES} {SAVES}"));
+    assert_eq!(get(client, "/hooks/t").await.text(), format!("{SAVES} {SAVES}"));
     let runs = client.items("/api/v1/runs?limit=1000").await;
     assert!(runs.iter().all(|run| run["status"] == "succeeded" && run["trigger"] == "webhook"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_beside_pushes_are_all_answered_and_each_by_one_version() {
+    let repo = Repo::new();
+    publish(&repo, 0);
+    let git = format!("git: {{url: '{}', branch: main, poll_interval: 1h}}", repo.bare().display());
+    let mut service = Service::new(&format!("sources: [{{name: s, {git}}}]\n"));
+    let client = service.start().await;
+    until_served(&client, "s/t", "/hooks/t").await;
+    beside(&client, async |number| {
+        let repo = &repo;
+        tokio::task::block_in_place(|| publish(repo, number));
+        client.reconcile().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_beside_saves_are_all_answered_and_each_by_one_version() {
+    let mut service = service();
+    shell(&service, "t", "webhook: /hooks/t", "echo 0 0\n");
+    let client = service.start().await;
+    until_served(&client, "s/t", "/hooks/t").await;
+    let (next, script) = (service.root().join("home/next.sh"), service.root().join("tasks/t/task.sh"));
+    beside(&client, async |number| {
+        // As editors save: a new file in the place of the old one.
+        std::fs::write(&next, format!("echo {number} {number}\n")).unwrap();
+        std::fs::rename(&next, &script).unwrap();
+        client.post("/api/v1/wait", json!({})).await;
+    })
+    .await;
 }
