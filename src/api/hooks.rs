@@ -64,14 +64,13 @@ pub(super) async fn serve<T: Target>(
 ) -> Response {
     let core = api.service.core();
     // Looked up once: whatever is saved meanwhile, this version checks, runs and answers.
-    let Some(version) = core.registry.at_hook(request.uri().path()) else {
+    let version = core.registry.at_hook(request.uri().path());
+    let Some((version, hook)) = version.as_ref().and_then(|version| Some((version, version.spec.hook()?)))
+    else {
         return Failure::not_found("there is no such hook").into_response();
     };
-    let Some(hook) = version.spec.hook() else {
-        return Failure::not_found("there is no such hook").into_response();
-    };
-    let told = match admitted(&api, &version, hook, from, request).await {
-        Ok((call, may_run)) => run(core, Arc::clone(&version), call, may_run).await,
+    let told = match admitted(&api, version, hook, from, request).await {
+        Ok((call, may_run)) => run(core, Arc::clone(version), call, may_run).await,
         Err(told) => told,
     };
     core.metrics().hooked(&version.unit, told.result);

@@ -40,6 +40,7 @@ use super::wire::{DeliveryAnswer, DeliveryView, Items, SamplePush};
 
 /// Longest id, name of an event and name of a ref that is kept, in bytes.
 const MAX_TEXT_BYTES: usize = 1024;
+
 /// What deliveries are checked with.
 pub struct Webhooks {
     keys: Live<BTreeMap<SourceName, Vec<Key>>>,

@@ -13,7 +13,8 @@ use super::chain::at_place;
 #[must_use]
 pub fn taken(path: &HookPath, other: &dyn std::fmt::Display) -> Problem {
     let message = format!(
-        "`trigger.webhook` asks for `{path}`, where {other} is served: one path is one task's; the other one keeps it"
+        "`trigger.webhook` asks for `{path}`, where `{other}` is served: a path is one task's, and the other one was \
+         there first"
     );
     Problem::new(Reason::PathTaken, message)
 }

@@ -50,8 +50,8 @@ async fn a_path_is_the_tasks_that_was_there_first() {
     world.until("a is told", |world| world.condition("a", Ready).contains("PathTaken")).await;
     assert_eq!(
         world.condition("a", Ready),
-        "False PathTaken: a/task.yaml:5:20: `trigger.webhook` asks for `/hooks/x`, where s/b is served: one path is \
-         one task's; the other one keeps it"
+        "False PathTaken: a/task.yaml:5:20: `trigger.webhook` asks for `/hooks/x`, where `s/b` is served: a path is \
+         one task's, and the other one was there first"
     );
     assert!(world.condition("a", Stalled).contains("PathTaken") && world.live("a").is_none());
     assert_eq!(served(&world, "/hooks/x").as_deref(), Some("s/b"));
@@ -69,7 +69,7 @@ async fn a_path_is_the_tasks_that_was_there_first() {
     world.until("b is served", |world| served(world, "/hooks/y").as_deref() == Some("s/b")).await;
     world.until("a is well", |world| world.condition("a", Ready).starts_with("True")).await;
     hook(&files, "b", "webhook: /hooks/x");
-    world.until("b is told", |world| world.condition("b", Ready).contains("where s/a is served")).await;
+    world.until("b is told", |world| world.condition("b", Ready).contains("where `s/a` is served")).await;
     assert_eq!(served(&world, "/hooks/y").as_deref(), Some("s/b"), "its last good version stays");
     files.remove("a/task.yaml").remove("a/task.sh");
     world.until("b is served again", |world| served(world, "/hooks/x").as_deref() == Some("s/b")).await;
@@ -85,7 +85,9 @@ async fn two_that_come_together_are_told_apart_by_their_ids() {
     let mut world = World::start(&files).await;
     world.event(EventType::UnitRegistered, "a").await;
     for key in ["b", "c"] {
-        world.until("it is told", |world| world.condition(key, Ready).contains("where s/a is served")).await;
+        world
+            .until("it is told", |world| world.condition(key, Ready).contains("where `s/a` is served"))
+            .await;
         assert_eq!(world.record(key).unwrap().problems[0].reason, Reason::PathTaken);
     }
     // It is so after a restart as well, whatever the order.
@@ -95,7 +97,9 @@ async fn two_that_come_together_are_told_apart_by_their_ids() {
     // One that was never live lets go of it as well.
     files.put("a/task.yaml", &manifest("a", "manual: true"));
     world.until("b is served", |world| served(world, "/hooks/x").as_deref() == Some("s/b")).await;
-    world.until("c is told of b", |world| world.condition("c", Ready).contains("where s/b is served")).await;
+    world
+        .until("c is told of b", |world| world.condition("c", Ready).contains("where `s/b` is served"))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,7 +137,7 @@ async fn a_path_is_one_tasks_across_sources() {
     world.event(EventType::UnitRegistered, "a").await;
     let second = second_source(&world).await;
     hook(&second, "b", "webhook: /hooks/x");
-    world.until("b is told", |world| condition_of(world, "t/b").contains("where s/a is served")).await;
+    world.until("b is told", |world| condition_of(world, "t/b").contains("where `s/a` is served")).await;
     // Whoever waits is served as soon as the path is free, without a look at its source.
     let looks = second.looks().len();
     files.remove("a/task.yaml").remove("a/task.sh");
@@ -142,7 +146,7 @@ async fn a_path_is_one_tasks_across_sources() {
     assert!(second.looks().len() <= looks + 1, "{} looks", second.looks().len() - looks);
     // Now it is the first source's task that comes second.
     hook(&files, "a", "webhook: /hooks/x");
-    world.until("a is told", |world| world.condition("a", Ready).contains("where t/b is served")).await;
+    world.until("a is told", |world| world.condition("a", Ready).contains("where `t/b` is served")).await;
     // A source that goes takes its paths along.
     let name = SourceName::new("t").unwrap();
     world.service.remove_source(&name).await.unwrap();
@@ -167,7 +171,7 @@ async fn a_version_whose_path_is_taken_meanwhile_cannot_come_back() {
     world.service.suspend(&Subject::Unit(unit("b")), "lunch".into()).await.unwrap();
     hook(&files, "b", "webhook: /hooks/z");
     hook(&files, "c", "webhook: /hooks/x");
-    world.until("c is told", |world| world.condition("c", Ready).contains("where s/b is served")).await;
+    world.until("c is told", |world| world.condition("c", Ready).contains("where `s/b` is served")).await;
     world.service.resume(&Subject::Unit(unit("b"))).await.unwrap();
     world.until("c is served", |world| served(world, "/hooks/x").as_deref() == Some("s/c")).await;
 }

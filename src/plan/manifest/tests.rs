@@ -156,8 +156,8 @@ exclude: ['[z-a]', 5]
         "3:1 unknown field `nmae`; did you mean `name`?",
         "4:10 unknown runtime `pyton`; did you mean `python`? known: shell, python, node, deno, bun, ruby, js",
         "5:8 `entry` must be a path inside the unit: the path has a `.` or `..` part",
-        "6:11 `trigger`: unknown field `corn`; did you mean `cron`? known: manual, daemon, cron, chain, restart, \
-         timezone, catchUp",
+        "6:11 `trigger`: unknown field `corn`; did you mean `cron`? known: manual, daemon, cron, chain, webhook, \
+         restart, timezone, catchUp, methods, webhook_secret, bearer",
         "7:10 `timeout` must be a length of time such as `500ms`, `30s`, `1m30s` or `2h`, a year at most, or `none`",
         "8:18 `params`: `a-b` and `A_B` would both be the variable `PARAM_A_B`",
         "8:26 `params`: `9` is not a name here: letters, digits, `_` and `-`, no digit first, 100 bytes at most",

@@ -60,10 +60,10 @@ fn listings_show_holds_and_suspensions_and_escape_what_is_hostile() {
     local/\u{1b}[2J  task  False  a1b2c3  sync    [AGE]  a\r\n\u{1b}]0;title\u{7}b\u{202e}
     "#);
     insta::assert_snapshot!(ageless(&place.run(&["get", "units", "-o", "wide", "--no-header"]).out), @r#"
-    local/held       task  True   a1b2c3  sync    [AGE]  local   -         task.updated  ffffff  -          -         -         -         hash 3.8ms, act 0.0ms  [ffffff held by user: rolled back] version a1b2c3 is live
-    local/stopped    task  True   a1b2c3  sync    [AGE]  local   -         task.updated  -       [AGE]      -         -         -         hash 3.8ms, act 0.0ms  [suspended: lunch] fine
-    local/crash      task  False  a1b2c3  sync    [AGE]  local   -         task.updated  -       -          -         -         -         hash 3.8ms, act 0.0ms  it fell
-    local/\u{1b}[2J  task  False  a1b2c3  sync    [AGE]  local   -         task.updated  -       -          -         -         -         hash 3.8ms, act 0.0ms  a\r\n\u{1b}]0;title\u{7}b\u{202e}
+    local/held       task  True   a1b2c3  sync    [AGE]  local   -         task.updated  ffffff  -          -         -         -         -     hash 3.8ms, act 0.0ms  [ffffff held by user: rolled back] version a1b2c3 is live
+    local/stopped    task  True   a1b2c3  sync    [AGE]  local   -         task.updated  -       [AGE]      -         -         -         -     hash 3.8ms, act 0.0ms  [suspended: lunch] fine
+    local/crash      task  False  a1b2c3  sync    [AGE]  local   -         task.updated  -       -          -         -         -         -     hash 3.8ms, act 0.0ms  it fell
+    local/\u{1b}[2J  task  False  a1b2c3  sync    [AGE]  local   -         task.updated  -       -          -         -         -         -     hash 3.8ms, act 0.0ms  a\r\n\u{1b}]0;title\u{7}b\u{202e}
     "#);
     insta::assert_snapshot!(place.run(&["get", "units", "-o", "name"]).out, @r#"
     local/held

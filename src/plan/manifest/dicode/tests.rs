@@ -235,7 +235,7 @@ fn a_webhook_is_read_and_never_left_open_where_dicode_would_ask_for_a_login() {
         panic!("no webhook")
     };
     assert_eq!((hook.path.as_str(), hook.secret.as_deref(), hook.bearer), ("/hooks/x", Some("S"), None));
-    insta::assert_snapshot!(problems("trigger: {webhook: /hooks/x, auth: true}").join("\n"), @"1:78 `trigger.auth` asks for dicode's own login, which kindling does not have; use `webhook_secret` or `bearer`");
+    insta::assert_snapshot!(problems("trigger: {webhook: /hooks/x, auth: true}").join("\n"), @"1:69 `trigger.auth` asks for dicode's own login, which kindling does not have; use `webhook_secret` or `bearer`");
     assert!(problems("trigger: {webhook: x, webhook_secret: abc}").len() == 2);
 }
 

@@ -30,21 +30,21 @@ fn a_webhook_is_read_with_its_defaults() {
 fn what_is_wrong_with_a_webhook_is_told_at_its_place() {
     let told = |text: &str| trigger(text).unwrap_err().join("\n");
     insta::assert_snapshot!(told("{webhook: /deploy, methods: [GTE, GET]}"), @"
-    1:80 `trigger.webhook` must be the whole path and begin with `/hooks/`, such as `/hooks/deploy`
-    1:99 unknown method `GTE`; did you mean `GET`? known: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS
+    1:83 `trigger.webhook` must be the whole path and begin with `/hooks/`, such as `/hooks/deploy`
+    1:102 unknown method `GTE`; did you mean `GET`? known: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS
     ");
     insta::assert_snapshot!(told("{webhook: /hooks/../api, methods: []}"), @"
-    1:80 `trigger.webhook` has a part that is empty, `.` or `..`
-    1:104 `trigger.methods` names no method: leave it out for GET and POST
+    1:83 `trigger.webhook` has a part that is empty, `.` or `..`
+    1:107 `trigger.methods` names no method: leave it out for GET and POST
     ");
     // What is written there is never repeated: it may be the secret.
     insta::assert_snapshot!(told("{webhook: /hooks/a, webhook_secret: hunter2hunter2hunter2, bearer: $B}"), @"
-    1:107 `trigger.webhook_secret` must be `${NAME}`, a variable of kindling's environment that `allow.env` of the source names: a secret itself does not belong into a file
-    1:138 `trigger.bearer` must be `${NAME}`, a variable of kindling's environment that `allow.env` of the source names: a secret itself does not belong into a file
+    1:109 `trigger.webhook_secret` must be `${NAME}`, a variable of kindling's environment that `allow.env` of the source names: a secret itself does not belong into a file
+    1:140 `trigger.bearer` must be `${NAME}`, a variable of kindling's environment that `allow.env` of the source names: a secret itself does not belong into a file
     ");
     insta::assert_snapshot!(told("{webhook: /hooks/a, webhook_secret: '${KINDLING_TOKEN}', bearer: '${a b}'}"), @"
-    1:107 `trigger.webhook_secret` names `KINDLING_TOKEN`: variables in KINDLING_ are kindling's own
-    1:136 `trigger.bearer` names a variable, but `a b` is not a name here: letters, digits and `_`, no digit first, 100 bytes at most
+    1:109 `trigger.webhook_secret` names `KINDLING_TOKEN`: variables in KINDLING_ are kindling's own
+    1:138 `trigger.bearer` names a variable, but `a b` is not a name here: letters, digits and `_`, no digit first, 100 bytes at most
     ");
     assert!(told("{manual: true, bearer: '${B}'}").ends_with("`trigger.bearer` goes with `webhook`"));
     assert!(
