@@ -121,8 +121,13 @@ pub(super) async fn receive<T: Target>(
 /// What became of a delivery that a relay passed on.
 #[derive(Debug)]
 pub enum Passed {
-    /// It counts as any other.
-    Taken,
+    /// It counts as any other; its body may have come before.
+    Taken {
+        /// Whether it had.
+        is_repeat: bool,
+    },
+    /// Its body came before, and none of those is taken now. Nothing is written.
+    Repeated,
     /// No signature fits.
     Unsigned,
     /// The signature is right, but it is no delivery, or could not be recorded; this says why.
@@ -130,12 +135,14 @@ pub enum Passed {
 }
 
 /// Takes a delivery to `source` that a relay passed on, as any other is taken once its body was read. `bodies` are what
-/// its body may have been; the one that the signature fits is it.
+/// its body may have been; the one that the signature fits is it. Who reads along at a relay can post what was signed once
+/// again under any id: without `takes_repeats` that is not taken.
 pub async fn take_relayed<T: Target>(
     (service, webhooks, ledger): (&Handle<T>, &Webhooks, &Ledger),
     source: &SourceName,
     headers: &[(String, String)],
     bodies: &[Vec<u8>],
+    takes_repeats: bool,
 ) -> Passed {
     let parsed = |(name, value): &(String, String)| {
         Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
@@ -144,11 +151,18 @@ pub async fn take_relayed<T: Target>(
     let signature = signature(&headers);
     let is_signed = |body: &&Vec<u8>| webhooks.is_signed(Some(source), signature, body);
     let Some(body) = bodies.iter().find(is_signed) else { return Passed::Unsigned };
+    let hash = ContentHash::new(Sha256::digest(body).into());
+    // Where that cannot be read, nothing can be written either, which is told.
+    let is_repeat = service.core().store.has_delivered(source, &hash).await.unwrap_or(false);
+    if is_repeat && !takes_repeats {
+        service.core().metrics().delivered(source, "duplicate");
+        return Passed::Repeated;
+    }
     let taken = match Message::read(&headers, body) {
         Ok(message) => message.take(service, ledger, source.clone(), body, Via::Relay).await,
         Err(failure) => Err(failure),
     };
-    taken.map_or_else(|failure| Passed::Refused(failure.to_string()), |_| Passed::Taken)
+    taken.map_or_else(|failure| Passed::Refused(failure.to_string()), |_| Passed::Taken { is_repeat })
 }
 
 /// What a delivery says of itself.

@@ -26,6 +26,8 @@ use super::Service;
 
 /// What is altered within this time has one row in the ledger.
 const ALTERED_ROW: Duration = Duration::from_mins(1);
+/// A body that came before is taken so often, under whatever id: whoever reads along can post it again.
+const REPEAT_EVERY: Duration = Duration::from_mins(1);
 /// Time between two lines of the log on what is no delivery.
 const TELL_EVERY: Duration = Duration::from_mins(1);
 /// A stranger who posts without end wakes the source's loop this often, which then looks less often still.
@@ -85,9 +87,10 @@ impl Relays {
         let relay = Relay::new(Http::new(url.clone()), max_body, Pace::default(), chance);
         let health = RelayHealth { place: url.to_string(), ..RelayHealth::default() };
         let (desk, source) = (self.desk.clone(), name.clone());
-        let (altered, told, sooner, away_since) = (None, None, None, None);
-        let shown = Shown::Nothing;
-        let following = Following { desk, source, health, altered, told, sooner, away_since, shown };
+        let (told, repeated, sooner, away_since) = (None, None, None, None);
+        let (altered, shown) = (None, Shown::Nothing);
+        let following =
+            Following { desk, source, health, altered, told, repeated, sooner, away_since, shown };
         let guard = stop.clone().drop_guard();
         let task = self.lifecycle.spawn(async move {
             if let Some(Running { task, stop, .. }) = before {
@@ -109,6 +112,8 @@ struct Following {
     altered: Option<Altered>,
     /// When the log was told of what is no delivery.
     told: Option<Instant>,
+    /// When a body that came before was taken.
+    repeated: Option<Instant>,
     /// When the next poll was to come sooner.
     sooner: Option<Instant>,
     away_since: Option<Instant>,
@@ -156,14 +161,22 @@ impl Following {
             Signal::Connected => self.connected(),
             Signal::Lost(why) => self.lost(why),
             Signal::Unusable(why) => self.refuse(&why.to_string()),
-            Signal::Delivery(message) => {
-                let desk = (&self.desk.service, &*self.desk.webhooks, &self.desk.ledger);
-                match take_relayed(desk, &self.source, &message.headers, &message.bodies).await {
-                    Passed::Taken => {}
-                    Passed::Refused(why) => self.refuse(&why),
-                    Passed::Unsigned => self.note_altered(&message).await,
+            Signal::Delivery(message) => self.delivered(&message).await,
+        }
+    }
+
+    async fn delivered(&mut self, message: &Relayed) {
+        let desk = (&self.desk.service, &*self.desk.webhooks, &self.desk.ledger);
+        let takes_repeats = self.repeated.is_none_or(|at| at.elapsed() >= REPEAT_EVERY);
+        match take_relayed(desk, &self.source, &message.headers, &message.bodies, takes_repeats).await {
+            Passed::Taken { is_repeat } => {
+                if is_repeat {
+                    self.repeated = Some(Instant::now());
                 }
             }
+            Passed::Repeated => self.look_sooner(),
+            Passed::Refused(why) => self.refuse(&why),
+            Passed::Unsigned => self.note_altered(message).await,
         }
     }
 
@@ -212,6 +225,10 @@ impl Following {
                 self.health.place
             );
         }
+        self.look_sooner();
+    }
+
+    fn look_sooner(&mut self) {
         if self.sooner.is_none_or(|at| at.elapsed() >= SOONER_EVERY) {
             self.sooner = Some(Instant::now());
             self.desk.service.look_sooner(&self.source);

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
-use sqlx::{SqliteConnection, query, query_as};
+use sqlx::{SqliteConnection, query, query_as, query_scalar};
 
 use crate::model::delivery::{Delivery, LedgerRow, Provider, Verdict, Via};
+use crate::model::hash::ContentHash;
 use crate::model::id::SourceName;
 use crate::model::source::Revision;
 use crate::model::time::Timestamp;
@@ -138,6 +139,22 @@ impl Store {
         .await
         .map_err(|e| at.sql(e))?;
         Ok(())
+    }
+
+    /// Whether this body came to the source before, under whatever id.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn has_delivered(&self, source: &SourceName, body: &ContentHash) -> Result<bool, StoreError> {
+        let at = self.at("look for a delivery");
+        let (source, body) = (source.as_str(), body.to_string());
+        let mut conn = self.read(at).await?;
+        let found = query_scalar!(
+            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE source = ? AND body = ? AND verdict <> 'relay-altered')",
+            source,
+            body
+        );
+        Ok(found.fetch_one(&mut *conn).await.map_err(|e| at.sql(e))? != 0)
     }
 
     /// When the last push came in that concerned each source.
@@ -284,7 +301,6 @@ impl TryFrom<Row> for LedgerRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::hash::ContentHash;
     use crate::model::retention::{Kept, Retention, days};
 
     const DAY: i64 = 24 * 60 * 60 * 1000;
@@ -350,8 +366,10 @@ mod tests {
         };
         store.put_deliveries(std::slice::from_ref(&altered)).await.unwrap();
         store.count_deliveries(&source, "altered-1", 41).await.unwrap();
+        assert!(!store.has_delivered(&source, &altered.body).await.unwrap());
         let noted = store.put_deliveries(&[delivery("a", 1, 4)]).await.unwrap();
         assert_eq!(noted, [Noted::New { number: 2, is_repeat: false }]);
+        assert!(store.has_delivered(&source, &altered.body).await.unwrap());
         let row = store.delivery(1).await.unwrap().unwrap();
         assert_eq!((row.delivery, row.duplicates), (altered, 41));
         assert_eq!(store.last_deliveries().await.unwrap(), [(source, Timestamp(4))]);

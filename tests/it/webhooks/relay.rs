@@ -154,6 +154,28 @@ async fn what_was_altered_is_told_of_once_and_counted() {
     assert_eq!(deliveries(&client).await[1]["duplicates"], 501);
 }
 
+/// Who reads along has what was signed, and can post it under any id and as any event.
+#[tokio::test]
+async fn what_was_signed_once_and_is_posted_again_and_again_is_not_written_each_time() {
+    let (smee, mut place) = place().await;
+    place.publish("one");
+    let client = place.service.start().await;
+    smee.until_open(1).await;
+    let commit = place.publish("two");
+    let body = place.push("main", &commit);
+    smee.pass(&Delivery::new("push", "d-1", &body)).await;
+    until_live(&client, &commit).await;
+    for number in 0..300 {
+        let event = if number % 2 == 0 { "push" } else { "ping" };
+        smee.pass(&Delivery::new(event, &format!("x-{number}"), &body)).await;
+    }
+    let next = place.publish("three");
+    smee.pass(&Delivery::new("push", "d-2", &place.push("main", &next))).await;
+    until_live(&client, &next).await;
+    let ids: Vec<Value> = deliveries(&client).await.iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, ["d-2", "x-0", "d-1"]);
+}
+
 #[tokio::test]
 async fn a_relay_that_was_away_is_found_again_and_what_was_pushed_meanwhile_too() {
     let (mut smee, mut place) = place().await;
