@@ -215,7 +215,7 @@ fn every_mistake_of_a_configuration_is_told_at_its_place() {
     insta::assert_snapshot!(place.run(&["serve"]).shown(), @r#"
     exit 2
     err: error: [ROOT]/work/kindling.yaml:2:11: `sources[0].name` is not a name: only ASCII letters, digits, `-`, `_` and `.` are allowed
-    err: error: [ROOT]/work/kindling.yaml:4:10: `server`: unknown field `lisen`; did you mean `listen`? known: listen, token_env, token_file, insecure_http
+    err: error: [ROOT]/work/kindling.yaml:4:10: `server`: unknown field `lisen`; did you mean `listen`? known: listen, token_env, token_file, insecure_http, public_url
     "#);
     let ended = place.run(&["get", "units", "-o", "json"]);
     assert_eq!(ended.code, 2);
