@@ -19,3 +19,4 @@ CREATE TABLE outbox (
 
 CREATE INDEX outbox_due ON outbox (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX outbox_changed ON outbox (source, changed_at);
+CREATE INDEX outbox_posted ON outbox (source, posted_at);

@@ -125,7 +125,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// What is to be said at an API by `now`, the oldest first, `limit` at most.
+    /// What is to be said at an API by `now`, what is due longest first, `limit` at most.
     ///
     /// # Errors
     /// It could not be read.
@@ -141,7 +141,7 @@ impl Store {
             Row,
             "SELECT source, repository, revision, state, summary, times, changed_at, posted_state, posted_at,
                     attempts, due_at, error
-             FROM outbox WHERE due_at <= ? AND api = ? ORDER BY changed_at, rowid LIMIT ?",
+             FROM outbox WHERE due_at <= ? AND api = ? ORDER BY due_at, rowid LIMIT ?",
             now.0,
             api,
             limit

@@ -20,7 +20,7 @@ fn unit(id: &str, conditions: &[Value]) -> Value {
 pub fn source(name: &str, ready: &str, message: &str) -> Value {
     json!({"name": name, "type": "git", "location": "https://git.example.org/x", "branch": "main", "tag": null, "semver": null, "commit": null, "path": ".",
         "declared": "file", "revision": {"seen": "0123456789ab", "attempted": null, "deployed": "0123456789ab"},
-        "devPath": null, "devSince": null, "devUntil": null, "lastFetchAt": null, "passes": 3, "webhook": null, "relay": null, "suspended": null, "conditions": [condition("Ready", ready, "R", message)]})
+        "devPath": null, "devSince": null, "devUntil": null, "lastFetchAt": null, "passes": 3, "webhook": null, "relay": null, "status": null, "suspended": null, "conditions": [condition("Ready", ready, "R", message)]})
 }
 
 /// Ages depend on the day.
