@@ -242,7 +242,10 @@ async fn bodies_that_are_not_what_they_say_start_nothing() {
     let reply = call(&client, "POST", "/hooks/a", &kind, b"{\"a\": }").await;
     assert_eq!(reply.status, 400);
     let told = reply.json();
-    assert_eq!(told["message"], "the body, which is JSON by its type, is not JSON: expected value at line 1 column 7");
+    assert_eq!(
+        told["message"],
+        "the body, which is JSON by its type, is not JSON: expected value at line 1 column 7"
+    );
     assert_eq!(call(&client, "POST", "/hooks/a", &kind, b"\"\xff\"").await.status, 400);
     assert_eq!(get(&client, "/hooks/a?wait=no").await.status, 400);
     assert_eq!(call(&client, "POST", "/hooks/a", &[], &vec![b'x'; (64 << 10) + 1]).await.status, 413);
