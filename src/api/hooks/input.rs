@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_as_they_are_written() {
+    fn numbers_stay_as_they_are_written_and_all_is_one_line() {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", HeaderValue::from_static("application/json"));
         let text = input(
@@ -193,9 +193,9 @@ mod tests {
             "/hooks/a",
             Map::new(),
             &headers,
-            b"[123456789012345678901234567890, 1.10]",
+            b"[123456789012345678901234567890,\n 1.10]",
         );
-        assert!(text.unwrap().contains("[123456789012345678901234567890, 1.10]"));
+        assert!(text.unwrap().contains("[123456789012345678901234567890,1.10]"));
     }
 
     #[test]
