@@ -14,12 +14,11 @@ use self::source::{PathAt, code, functions, paths, without_tests};
 const ADAPTERS: [&str; 4] = ["observe", "act", "record", "forge"];
 
 /// External crates and the modules that may use them.
-const HOMES: [(&str, &[&str]); 20] = [
+const HOMES: [(&str, &[&str]); 19] = [
     ("axum", &["api"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("command_fds", &["act"]),
-    ("croner", &["model", "support"]),
     ("gix", &["observe"]),
     ("http_body_util", &["forge"]),
     ("jiff", &["model", "support"]),
