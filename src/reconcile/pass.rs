@@ -269,7 +269,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let mut keys: BTreeSet<Arc<str>> =
             self.undecided.iter().filter(|key| !self.is_unread(key)).cloned().collect();
         keys.extend(self.retries_due(self.core.now()));
-        if order.look >= Look::Full {
+        // A push does not wait for a look at units that it did not change; the next poll takes it (DESIGN 2).
+        if order.look >= Look::Full && order.cause.kind != TriggerKind::Webhook {
             keys.extend(self.drifted());
         }
         if order.dry {
