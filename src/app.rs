@@ -151,6 +151,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     };
     let follow = reload::Reload::new(&parts.settings, service.clone(), shared);
     parts.start_sources(&service).await?;
+    ledger::wait_on(&service).await?;
     service.start_schedules();
     let (signals, closing) = (lifecycle.clone(), lifecycle.soft().clone());
     lifecycle.spawn_long("configuration", async move { follow.follow(&signals, &closing).await });

@@ -112,7 +112,7 @@ async fn admitted<T: Target>(
         gate::check_local(from.ip(), &parts.headers).map_err(|why| stranger(Failure::forbidden(why)))?;
     }
     gate::check_bearer(&keys, &parts.headers).map_err(stranger)?;
-    let body = api.webhooks.bodies.read(&parts.headers, body).await.map_err(Told::invalid)?;
+    let body = api.webhooks.bodies.read(&parts.headers, body, true).await.map_err(Told::invalid)?;
     gate::check_signature(&keys, &parts.headers, &body).map_err(stranger)?;
     if core.board.is_suspended(&version.unit) {
         return Err(Told::unavailable(Failure::failed("the task is suspended")));

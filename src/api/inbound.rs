@@ -24,8 +24,9 @@ use super::error::Failure;
 
 /// How long a body may take to come in: providers wait ten seconds for the answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Memory for bodies in flight, in bytes, beside the first part of each.
+/// Memory for bodies in flight, in bytes, beside the first part of each: to places that are there, and to others.
 const BUDGET: usize = 64 << 20;
+const BUDGET_OF_STRANGERS: usize = 16 << 20;
 /// The part of a body that takes nothing of the budget: an ordinary push is smaller, so that no flood of large bodies
 /// holds one up.
 const FREE_BYTES: usize = 64 << 10;
@@ -39,11 +40,13 @@ pub(super) type Key = Hmac<Sha256>;
 pub(super) struct Bodies {
     max_bytes: Live<u64>,
     budget: Semaphore,
+    strangers: Semaphore,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { max_bytes: Live::from(DEFAULT_WEBHOOK_BYTES), budget: Semaphore::new(BUDGET) }
+        let (budget, strangers) = (Semaphore::new(BUDGET), Semaphore::new(BUDGET_OF_STRANGERS));
+        Self { max_bytes: Live::from(DEFAULT_WEBHOOK_BYTES), budget, strangers }
     }
 }
 
@@ -53,16 +56,27 @@ impl Bodies {
         self.max_bytes.set(max_bytes);
     }
 
-    /// The whole body.
+    /// The whole body. What goes to no place that `is_there` holds up nobody else.
     ///
     /// # Errors
     /// It is too large, did not come in in time, or ended early.
-    pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Failure> {
-        let read = tokio::time::timeout(READ_TIMEOUT, self.take(headers, body)).await;
+    pub(super) async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        is_there: bool,
+    ) -> Result<Vec<u8>, Failure> {
+        let budget = if is_there { (&self.budget, BUDGET) } else { (&self.strangers, BUDGET_OF_STRANGERS) };
+        let read = tokio::time::timeout(READ_TIMEOUT, self.take(headers, body, budget)).await;
         read.map_err(|_| Failure::timed_out("the body did not come in within 10 s"))?
     }
 
-    async fn take(&self, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Failure> {
+    async fn take(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        (budget, most): (&Semaphore, usize),
+    ) -> Result<Vec<u8>, Failure> {
         let max = usize::try_from(*self.max_bytes.get()).unwrap_or(usize::MAX);
         let too_large =
             || Failure::too_large(format!("a body has {max} bytes at most: `limits.webhook_body`"));
@@ -78,14 +92,10 @@ impl Bodies {
             if bytes.len() + chunk.len() > max {
                 return Err(too_large());
             }
-            let beyond = (bytes.len() + chunk.len()).saturating_sub(FREE_BYTES).min(chunk.len());
-            if let Ok(beyond @ 1..) = u32::try_from(beyond)
-                && let Ok(permit) = self.budget.acquire_many(beyond).await
-            {
-                match &mut held {
-                    Some(held) => held.merge(permit),
-                    None => held = Some(permit),
-                }
+            if held.is_none() && bytes.len() + chunk.len() > FREE_BYTES {
+                // All that it may need, at once: bodies that wait for each other's parts would never be whole.
+                let rest = told.unwrap_or(max).max(bytes.len() + chunk.len()) - FREE_BYTES;
+                held = budget.acquire_many(u32::try_from(rest.min(most)).unwrap_or(u32::MAX)).await.ok();
             }
             bytes.extend_from_slice(&chunk);
         }

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::act::Target;
 use crate::config::secret::Secret;
-use crate::model::delivery::{Announcement, Delivery, Provider, Verdict, Via};
+use crate::model::delivery::{self, Announcement, Delivery, Provider, Verdict, Via};
 use crate::model::hash::ContentHash;
 use crate::model::hook::HookPath;
 use crate::model::id::SourceName;
@@ -28,7 +28,6 @@ use crate::reconcile::handle::Handle;
 use crate::reconcile::ledger::Ledger;
 use crate::reconcile::message::{Refusal, RefusalKind};
 use crate::record::Noted;
-use crate::support::text::printable;
 
 use super::State;
 use super::error::Failure;
@@ -40,6 +39,9 @@ use super::wire::{DeliveryAnswer, DeliveryView, Items, SamplePush};
 
 /// Longest id, name of an event and name of a ref that is kept, in bytes.
 const MAX_TEXT_BYTES: usize = 1024;
+
+/// What the ids of samples begin with: they come from here, and show nothing of the provider.
+const SAMPLE_ID: &str = "test-";
 
 /// What deliveries are checked with.
 pub struct Webhooks {
@@ -89,6 +91,10 @@ impl Webhooks {
         Some(format!("sha256={}", ContentHash::new(mac.into())))
     }
 
+    fn is_there(&self, source: &SourceName) -> bool {
+        self.keys.get().contains_key(source)
+    }
+
     fn is_signed(&self, source: Option<&SourceName>, signature: Option<[u8; 32]>, body: &[u8]) -> bool {
         let keys = self.keys.get();
         let known = source.and_then(|source| keys.get(source));
@@ -105,8 +111,9 @@ pub(super) async fn receive<T: Target>(
     request: Request,
 ) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
-    let body = api.webhooks.bodies.read(&parts.headers, body).await?;
     let source = SourceName::new(&name).ok();
+    let is_there = source.as_ref().is_some_and(|source| api.webhooks.is_there(source));
+    let body = api.webhooks.bodies.read(&parts.headers, body, is_there).await?;
     if !api.webhooks.is_signed(source.as_ref(), signature(&parts.headers), &body) {
         api.webhooks.refused.note(from.ip());
         api.service.core().metrics().refused();
@@ -238,8 +245,9 @@ impl Message {
         let follows = matches!(concern, Concern::Follow { .. });
         if let Concern::Follow { commit, root } = concern {
             let deliver = push.and_then(|push| push.delivered_after(received_at));
-            let detail = format!("delivery {}", printable(&id));
-            service.announce(&source, Announcement { commit, root, deliver, received_at, detail });
+            let detail = delivery::detail(&id);
+            let is_proof = !id.starts_with(SAMPLE_ID);
+            service.announce(&source, Announcement { commit, root, deliver, received_at, is_proof, detail });
         }
         // It was announced all the same; who sent it is to know that nothing will remember it.
         let (number, is_repeat) =
@@ -308,10 +316,11 @@ pub(super) async fn redeliver<T: Target>(
         return Err(Refusal::new(RefusalKind::Conflict, message).into());
     }
     known(&api, delivery.source.as_str())?;
-    let detail = format!("delivery {}, again", printable(&delivery.id));
+    let detail = format!("{}, again", delivery::detail(&delivery.id));
     // What is not there within the usual time was pushed away since.
     let (commit, received_at) = (delivery.commit.clone(), core.now());
-    let push = Announcement { commit, root: None, deliver: None, received_at, detail };
+    let (root, deliver, is_proof) = (None, None, false);
+    let push = Announcement { commit, root, deliver, received_at, is_proof, detail };
     api.service.announce(&delivery.source, push);
     Ok(Json((&row).into()))
 }
@@ -347,7 +356,7 @@ pub(super) async fn sample<T: Target>(
         )
     };
     let signature = api.webhooks.sign(&source, body.as_bytes()).ok_or_else(none)?;
-    let id = format!("test-{}", api.service.core().now().0);
+    let id = format!("{SAMPLE_ID}{}", api.service.core().now().0);
     let headers = [
         ("content-type", "application/json".to_owned()),
         ("x-github-event", "push".to_owned()),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::support::text::printable;
+
 use super::hash::ContentHash;
 use super::id::SourceName;
 use super::path::RelPath;
@@ -140,8 +142,16 @@ pub struct Announcement {
     pub deliver: Option<Duration>,
     /// When the delivery came in.
     pub received_at: Timestamp,
+    /// Whether it shows that the provider delivers: it is no sample, and none that was sent again from here.
+    pub is_proof: bool,
     /// What history says woke the pass.
     pub detail: String,
+}
+
+/// What history says of a pass that a delivery woke.
+#[must_use]
+pub fn detail(id: &str) -> String {
+    format!("delivery {}", printable(id))
 }
 
 /// How the webhook of a source fares.

@@ -4,6 +4,7 @@
 //! A payload is a hint: what a look finds is deployed, whatever was announced. So an announcement that is lost, late or
 //! made up costs a look.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -22,7 +23,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const WAIT: Duration = Duration::from_millis(200);
 const WAIT_LASTS: Duration = Duration::from_secs(10);
 const LATE_WAIT: Duration = Duration::from_secs(1);
-const GIVEN_UP: Duration = Duration::from_secs(30);
+pub(super) const GIVEN_UP: Duration = Duration::from_secs(30);
 
 /// A delivery that comes again brings a look forward at most this often (DESIGN 9).
 const SOONER: Duration = Duration::from_secs(5);
@@ -30,42 +31,61 @@ const SOONER: Duration = Duration::from_secs(5);
 /// How long a delivery may take that names a commit which a poll found first (DESIGN 9).
 const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
 
-/// Commits that deliveries named since a poll found one; more are as good as these.
+/// Commits that deliveries named lately, and pushes that are waited for at a time; the newest count.
 const MOST_NAMED: usize = 64;
 
 /// What a source knows of pushes.
 #[derive(Default)]
 pub(super) struct Announced {
-    /// The push that is waited for.
-    push: Option<Waited>,
+    /// The pushes that are waited for, the newest last.
+    pushes: VecDeque<Waited>,
+    /// When the source is looked at for them again; `None` while a look is queued or under way.
+    next: Option<Instant>,
     /// What a look that found it adds to the phases.
     found: Phases,
     /// When a delivery that came again brought a look forward.
     sooner: Option<Instant>,
     /// The commit that a poll found first, and until when a delivery may still name it.
     polled: Option<(Revision, Instant)>,
-    /// What deliveries named since.
-    named: Vec<Revision>,
+    /// What deliveries named lately, and when.
+    named: VecDeque<(Revision, Instant)>,
 }
 
 struct Waited {
     push: Announcement,
     since: Instant,
-    /// `None` while a look for it is queued or under way.
-    next: Option<Instant>,
 }
 
 impl Announced {
     /// When something is to be done.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.push.as_ref().and_then(|waited| waited.next)
+        self.next
     }
 
     /// Why a look is due now, if one is.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Cause> {
-        let waited = self.push.as_mut()?;
-        waited.next.take_if(|next| *next <= now)?;
-        Some(Cause::new(TriggerKind::Webhook, waited.push.detail.clone()))
+        self.next.take_if(|next| *next <= now)?;
+        let newest = self.pushes.back()?;
+        Some(Cause::new(TriggerKind::Webhook, newest.push.detail.clone()))
+    }
+
+    fn wait_for(&mut self, push: Announcement, now: Instant) {
+        let is_same = |known: &Waited| known.push.commit == push.commit && known.push.root == push.root;
+        self.pushes.retain(|known| !is_same(known));
+        if self.pushes.len() == MOST_NAMED {
+            self.pushes.pop_front();
+        }
+        self.pushes.push_back(Waited { push, since: now });
+        // A look is queued.
+        self.next = None;
+    }
+
+    fn note_named(&mut self, commit: Revision, now: Instant) {
+        self.named.retain(|(_, at)| *at + DELIVERY_LIMIT > now);
+        if self.named.len() == MOST_NAMED {
+            self.named.pop_front();
+        }
+        self.named.push_back((commit, now));
     }
 
     /// The phases before the look that found the commit.
@@ -77,16 +97,15 @@ impl Announced {
 impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Takes note of a push and looks at once.
     pub(super) fn announce(&mut self, push: Announcement) {
-        let name = self.record.spec.name.clone();
-        self.core.board.change_webhook(&name, |health| {
-            health.last_delivery_at = Some(push.received_at);
-            health.broken = None;
-        });
-        if push.root.is_none()
-            && self.announced.named.len() < MOST_NAMED
-            && let Some(commit) = &push.commit
-        {
-            self.announced.named.push(commit.clone());
+        let (name, now) = (self.record.spec.name.clone(), Instant::now());
+        if push.is_proof {
+            self.core.board.change_webhook(&name, |health| {
+                health.last_delivery_at = Some(push.received_at);
+                health.broken = None;
+            });
+            if let (None, Some(commit)) = (&push.root, &push.commit) {
+                self.announced.note_named(commit.clone(), now);
+            }
         }
         if self.is_suspended() {
             return;
@@ -97,7 +116,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             return;
         }
         let cause = Cause::new(TriggerKind::Webhook, push.detail.clone());
-        self.announced.push = Some(Waited { push, since: Instant::now(), next: None });
+        self.announced.wait_for(push, now);
         self.queue_look(cause);
     }
 
@@ -124,13 +143,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
     }
 
-    /// Brings the next poll forward, at most once in a while.
+    /// Brings the next poll forward, at most once in a while: what comes too soon after is put off, not forgotten.
     pub(super) fn look_sooner(&mut self) {
         let now = Instant::now();
-        if self.announced.sooner.is_none_or(|last| now >= last + SOONER) && !self.is_suspended() {
-            self.announced.sooner = Some(now);
-            self.next_look = self.next_look.min(now);
+        if self.is_suspended() || self.announced.sooner.is_some_and(|at| at > now) {
+            return;
         }
+        let at = self.announced.sooner.map_or(now, |last| now.max(last + SOONER));
+        self.announced.sooner = Some(at);
+        self.next_look = self.next_look.min(at);
     }
 
     /// Notes whether a look found what was announced, before its pass.
@@ -141,44 +162,47 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         took: Duration,
     ) {
         self.note_polled(order, observation).await;
-        let Some(waited) = &self.announced.push else { return };
-        let Some(commit) = waited.push.commit.clone() else {
-            self.found(took);
-            return;
-        };
-        let is_there = match waited.push.root.clone() {
-            None => self.leads_to(&commit, observation.revision.clone()).await,
-            Some(root) => match self.nested.revision(&root).cloned() {
-                Some(seen) if seen == commit => true,
-                Some(seen) => match self.nested.source(&root) {
-                    Some(source) => source.leads_to(&commit, &seen).await,
+        let pushes = std::mem::take(&mut self.announced.pushes);
+        for waited in pushes {
+            if self.has_come(&waited.push, observation).await {
+                let deliver = waited.push.deliver.map(|length| ("deliver", length));
+                let propagate = ("propagate", waited.since.elapsed().saturating_sub(took));
+                self.announced.found = deliver.into_iter().chain([propagate]).collect();
+            } else {
+                self.announced.pushes.push_back(waited);
+            }
+        }
+    }
+
+    async fn has_come(&mut self, push: &Announcement, observation: &Observation) -> bool {
+        let Some(commit) = &push.commit else { return true };
+        match &push.root {
+            None => {
+                self.leads_to(commit, observation.revision.clone()).await
+                    || self.nested.revisions().any(|seen| seen == commit)
+            }
+            Some(root) => match self.nested.revision(root).cloned() {
+                Some(seen) if seen == *commit => true,
+                Some(seen) => match self.nested.source(root) {
+                    Some(source) => source.leads_to(commit, &seen).await,
                     None => false,
                 },
                 None => false,
             },
-        };
-        if is_there {
-            self.found(took);
         }
-    }
-
-    fn found(&mut self, took: Duration) {
-        let Some(waited) = self.announced.push.take() else { return };
-        let deliver = waited.push.deliver.map(|length| ("deliver", length));
-        let propagate = ("propagate", waited.since.elapsed().saturating_sub(took));
-        self.announced.found = deliver.into_iter().chain([propagate]).collect();
     }
 
     /// Sets when the source is looked at again for what was announced and is not there.
     pub(super) fn await_announced(&mut self) {
         let now = Instant::now();
-        let Some(waited) = &mut self.announced.push else { return };
-        let age = now.saturating_duration_since(waited.since);
-        waited.next = wait(age).map(|wait| now + wait);
-        if waited.next.is_none() {
+        let age = |waited: &Waited| now.saturating_duration_since(waited.since);
+        let before = self.announced.pushes.len();
+        self.announced.pushes.retain(|waited| wait(age(waited)).is_some());
+        if self.announced.pushes.len() < before {
             tracing::debug!("source {}: a commit that was announced is not there", self.record.spec.name);
-            self.announced.push = None;
         }
+        let waits = self.announced.pushes.iter().filter_map(|waited| wait(age(waited)));
+        self.announced.next = waits.min().map(|wait| now + wait);
     }
 
     async fn leads_to(&mut self, old: &Revision, new: Option<Revision>) -> bool {
@@ -193,18 +217,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     async fn note_polled(&mut self, order: &PassOrder, observation: &Observation) {
         let now = Instant::now();
         if let Some((commit, until)) = self.announced.polled.clone() {
-            let named = std::mem::take(&mut self.announced.named);
-            let mut is_named = false;
-            for one in &named {
-                is_named = is_named || self.leads_to(&commit, Some(one.clone())).await;
-            }
-            if is_named {
+            if self.is_named(&commit).await {
                 self.announced.polled = None;
             } else if until <= now {
                 self.announced.polled = None;
                 self.missed(&commit);
-            } else {
-                self.announced.named = named;
             }
         }
         let is_news = self.revision.is_some() && observation.revision != self.revision;
@@ -212,14 +229,22 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if order.cause.kind != TriggerKind::Poll || !is_news || !self.core.webhooks.get().contains(name) {
             return;
         }
-        if let (None, Some(found)) = (&self.announced.polled, &observation.revision) {
-            let is_named =
-                self.announced.push.as_ref().is_some_and(|one| one.push.commit.as_ref() == Some(found));
-            if !is_named {
-                self.announced.polled = Some((found.clone(), now + DELIVERY_LIMIT));
-                self.announced.named.clear();
+        if let (None, Some(found)) = (&self.announced.polled, observation.revision.clone())
+            && !self.is_named(&found).await
+        {
+            self.announced.polled = Some((found, now + DELIVERY_LIMIT));
+        }
+    }
+
+    /// Whether a delivery named a commit lately, or one that came after it.
+    async fn is_named(&mut self, commit: &Revision) -> bool {
+        let named: Vec<Revision> = self.announced.named.iter().map(|(named, _)| named.clone()).collect();
+        for one in named {
+            if self.leads_to(commit, Some(one)).await {
+                return true;
             }
         }
+        false
     }
 
     fn missed(&mut self, commit: &Revision) {

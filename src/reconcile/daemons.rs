@@ -235,7 +235,7 @@ impl<T: Target> Daemon<T> {
                 Ok(run) => self.follow(run, want.number, &version, began, &mut ends).await,
                 Err(why) => {
                     ends += 1;
-                    self.pause(want.number, ends, &why).await
+                    self.pause(want.number, &mut ends, &why).await
                 }
             };
             if matches!(next, Next::Close) {
@@ -326,7 +326,7 @@ impl<T: Target> Daemon<T> {
             return self.rest(number).await;
         }
         *ends = if began.elapsed() >= STEADY { 1 } else { *ends + 1 };
-        self.pause(number, *ends, &how).await
+        self.pause(number, ends, &how).await
     }
 
     /// Looks whether the version that is wanted now could be started at all. If not, `running` stays, and the number of
@@ -341,10 +341,10 @@ impl<T: Target> Daemon<T> {
     }
 
     /// Waits before the next start, or for another wish.
-    async fn pause(&mut self, number: u64, ends: u32, how: &str) -> Next {
-        let wait = wait_after(ends);
+    async fn pause(&mut self, number: u64, ends: &mut u32, how: &str) -> Next {
+        let wait = wait_after(*ends);
         let sentence = format!("{how}; it is started again after {}", human(wait));
-        let health = if ends >= CRASH_LOOP {
+        let health = if *ends >= CRASH_LOOP {
             Health::CrashLoop(format!("it ended {ends} times in a row: {sentence}"))
         } else {
             Health::Waiting(sentence)
@@ -352,7 +352,11 @@ impl<T: Target> Daemon<T> {
         (self.all.report)(&self.unit, health);
         tokio::select! {
             () = tokio::time::sleep(wait) => Next::Again,
-            () = newer(&mut self.wanted, number) => Next::Again,
+            () = newer(&mut self.wanted, number) => {
+                // What was wrong with another version says nothing of this one.
+                *ends = 0;
+                Next::Again
+            }
             () = self.all.closing.cancelled() => Next::Close,
         }
     }

@@ -2,10 +2,14 @@
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::act::Target;
 use crate::model::delivery::Delivery;
+use crate::model::time::Timestamp;
 use crate::record::{Noted, Store, StoreError};
 
+use super::announced::GIVEN_UP;
 use super::board::Board;
+use super::handle::Handle;
 use super::runs::chain;
 
 /// Deliveries that one transaction takes at most.
@@ -47,6 +51,19 @@ impl Ledger {
 pub async fn recall(store: &Store, board: &Board) -> Result<(), StoreError> {
     for (source, at) in store.last_deliveries().await? {
         board.change_webhook(&source, |health| health.last_delivery_at = Some(at));
+    }
+    Ok(())
+}
+
+/// Waits on for the pushes that came in just before the service ended, and whose commits may still have to show.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn wait_on<T: Target>(service: &Handle<T>) -> Result<(), StoreError> {
+    let core = service.core();
+    let lasts = i64::try_from(GIVEN_UP.as_millis()).unwrap_or(i64::MAX);
+    for (source, push) in core.store.pushes_since(Timestamp(core.now().0 - lasts)).await? {
+        service.announce(&source, push);
     }
     Ok(())
 }

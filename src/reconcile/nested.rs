@@ -266,6 +266,11 @@ impl<S: Source> Nested<S> {
         known
     }
 
+    /// The commits of all repositories.
+    pub fn revisions(&self) -> impl Iterator<Item = &Revision> {
+        self.all.values().filter_map(|one| one.revision.as_ref())
+    }
+
     /// The commit of a repository.
     pub fn revision(&self, root: &RelPath) -> Option<&Revision> {
         self.all.get(root)?.revision.as_ref()

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 use sqlx::{SqliteConnection, query, query_as, query_scalar};
 
-use crate::model::delivery::{Delivery, LedgerRow, Provider, Verdict, Via};
+use crate::model::delivery::{self, Announcement, Delivery, LedgerRow, Provider, Verdict, Via};
 use crate::model::hash::ContentHash;
 use crate::model::id::SourceName;
 use crate::model::source::Revision;
@@ -155,6 +155,41 @@ impl Store {
             body
         );
         Ok(found.fetch_one(&mut *conn).await.map_err(|e| at.sql(e))? != 0)
+    }
+
+    /// The accepted pushes that came in at `since` or later and named a commit, the oldest first.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn pushes_since(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<(SourceName, Announcement)>, StoreError> {
+        let at = self.at("read the last pushes");
+        let mut conn = self.read(at).await?;
+        let rows = query!(
+            r#"SELECT source, id, revision AS "revision!", received_at FROM deliveries
+               WHERE received_at >= ? AND verdict = 'accepted' AND revision IS NOT NULL ORDER BY number"#,
+            since.0
+        )
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(|e| at.sql(e))?;
+        let read = |source: &str, id: &str, revision: &str, received_at| {
+            let push = Announcement {
+                commit: Some(Revision::new(revision)),
+                root: None,
+                deliver: None,
+                received_at: Timestamp(received_at),
+                is_proof: true,
+                detail: delivery::detail(id),
+            };
+            Ok((SourceName::new(source)?, push))
+        };
+        rows.iter()
+            .map(|row| read(&row.source, &row.id, &row.revision, row.received_at))
+            .collect::<Result<_, BoxError>>()
+            .map_err(|error| at.corrupt(error))
     }
 
     /// When the last push came in that concerned each source.

@@ -149,6 +149,8 @@ async fn it_is_started_again_with_growing_waits_and_a_crash_loop_says_so() {
     world.event(EventType::UnitUpdated, "d").await;
     assert!(asked.elapsed() < Duration::from_secs(1));
     world.until("it is well", |world| world.condition("d", Healthy).starts_with("True")).await;
+    // It was mended while it waited, and is not taken for what it was.
+    assert!(world.condition("d", Healthy).starts_with("True Running"));
     assert!(world.condition("d", Ready).starts_with("True Deployed"));
 }
 

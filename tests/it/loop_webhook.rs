@@ -36,6 +36,7 @@ fn push(commit: Option<&str>) -> Announcement {
         root: None,
         deliver: Some(Duration::from_millis(1500)),
         received_at: kindling::model::time::Timestamp(1_795_000_000_000),
+        is_proof: true,
         detail: "delivery d".into(),
     }
 }
@@ -80,6 +81,45 @@ async fn an_announced_commit_is_looked_for_until_it_is_there() {
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(looks(&files), before);
     assert_eq!(health(&world).missed, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_is_waited_for_outlives_those_that_come_after_it() {
+    let (world, files) = deployed(HOUR).await;
+    announce(&world, Some("c2"));
+    // One that is live already, and one that names no commit.
+    for commit in [Some("c1"), None] {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        announce(&world, commit);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    files.silently("a/task.sh", Some("echo 2\n")).commit("c2");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(is_at(&world, "c2"));
+    let before = looks(&files);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(looks(&files), before, "nothing is waited for any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_delivery_named_before_the_poll_found_it_is_not_missed_and_a_sample_proves_nothing() {
+    let (world, files) = deployed(Duration::from_secs(10)).await;
+    announce(&world, Some("c2"));
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    announce(&world, Some("c1"));
+    files.silently("a/task.sh", Some("echo 2\n")).commit("c2");
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!(health(&world).missed, 0);
+    files.silently("a/task.sh", Some("echo 3\n")).commit("c3");
+    world.service.announce(&source(), Announcement { is_proof: false, ..push(Some("c3")) });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    files.silently("a/task.sh", Some("echo 4\n")).commit("c4");
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    let before = health(&world);
+    assert_eq!((before.missed, before.broken.is_some()), (1, true));
+    world.service.announce(&source(), Announcement { is_proof: false, ..push(Some("c4")) });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(health(&world), before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -374,3 +374,20 @@ async fn a_secret_that_is_given_anew_holds_without_a_command() {
     until("it is told", async || place.service.log().contains("shorter than 16 bytes").then_some(())).await;
     assert_eq!(signed.send(&client).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_push_whose_commit_is_not_there_yet_is_waited_for_after_a_kill() {
+    let mut place = Place::new("");
+    place.publish("one");
+    let client = place.service.start().await;
+    place.repo.write("t/task.sh", "printf two\n");
+    let commit = place.repo.commit("two");
+    let sent = Delivery::new("push", "d-1", &place.push("main", &commit));
+    assert_eq!(told(&sent.send(&client).await), "202 accepted: ");
+    place.service.kill();
+    let client = place.service.start().await;
+    client.source_until("s", "was looked at", |source| !source["lastFetchAt"].is_null()).await;
+    place.repo.push();
+    until_live(&client, &commit).await;
+    assert_eq!(client.run("t").await["output"], "two");
+}
