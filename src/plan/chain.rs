@@ -108,8 +108,9 @@ pub fn circle<K: std::fmt::Display>(members: &[K]) -> Problem {
 pub fn of_nameless(catalog: &Catalog) -> (Vec<Problem>, Vec<Problem>) {
     let (mut circles, mut problems, mut warnings) = (Circles::default(), Vec::new(), Vec::new());
     let next = |key: &Arc<str>| {
-        let from = catalog.get(key)?.chained_to()?;
-        candidate_keys(key, from).find(|other| catalog.get(other).is_some())
+        // A whole id may be one of another source: only what is beside the task is surely its own.
+        let beside = sibling(key, catalog.get(key)?.chained_to()?);
+        catalog.get(&beside).map(|_| Arc::from(beside))
     };
     for (key, entry) in catalog.iter() {
         let (Some(from), Ok(unit)) = (entry.chained_to(), &entry.state) else { continue };

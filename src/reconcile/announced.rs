@@ -43,8 +43,9 @@ pub(super) struct Announced {
     next: Option<Instant>,
     /// What a look that found it adds to the phases.
     found: Phases,
-    /// When a delivery that came again brought a look forward.
+    /// When a look is due that was brought forward, and when the last one was.
     sooner: Option<Instant>,
+    brought: Option<Instant>,
     /// The commit that a poll found first, and until when a delivery may still name it.
     polled: Option<(Revision, Instant)>,
     /// What deliveries named lately, and when.
@@ -59,7 +60,16 @@ struct Waited {
 impl Announced {
     /// When something is to be done.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.next
+        self.next.into_iter().chain(self.sooner).min()
+    }
+
+    /// Whether a look is due that was brought forward.
+    pub(super) fn take_sooner(&mut self, now: Instant) -> bool {
+        let is_due = self.sooner.take_if(|at| *at <= now).is_some();
+        if is_due {
+            self.brought = Some(now);
+        }
+        is_due
     }
 
     /// Why a look is due now, if one is.
@@ -145,13 +155,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Brings the next poll forward, at most once in a while: what comes too soon after is put off, not forgotten.
     pub(super) fn look_sooner(&mut self) {
-        let now = Instant::now();
-        if self.is_suspended() || self.announced.sooner.is_some_and(|at| at > now) {
+        if self.is_suspended() || self.announced.sooner.is_some() {
             return;
         }
-        let at = self.announced.sooner.map_or(now, |last| now.max(last + SOONER));
-        self.announced.sooner = Some(at);
-        self.next_look = self.next_look.min(at);
+        let now = Instant::now();
+        self.announced.sooner = Some(self.announced.brought.map_or(now, |last| now.max(last + SOONER)));
     }
 
     /// Notes whether a look found what was announced, before its pass.

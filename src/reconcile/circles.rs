@@ -46,6 +46,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.suspect(found.keys().cloned())
     }
 
+    /// Before the first discovery is taken in: others hear of what was recorded and is not found any more.
+    pub(super) fn appear_all(&mut self, found: &Found) {
+        let found: BTreeSet<&Arc<str>> = found.keys().collect();
+        let gone = self.units.keys().filter(|key| !found.contains(key)).cloned();
+        self.untold.appeared.extend(gone);
+    }
+
     /// After the catalog took it in: notes circles, and decides about every unit whose chain differs.
     pub(super) fn after_chains(&mut self, rechained: Rechained) {
         self.note_links(&rechained);

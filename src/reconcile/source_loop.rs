@@ -416,6 +416,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.queue.push_back((PassOrder::new(self.timer_cause(), Look::Full), None));
         } else if let Some(cause) = self.announced.take_due(now) {
             self.queue.push_back((PassOrder::new(cause, Look::Full), None));
+        } else if self.announced.take_sooner(now) {
+            self.queue.push_back((PassOrder::new(self.timer_cause(), Look::Full), None));
         } else if let Some((_, look)) = self.soon.take_if(|(due, _)| *due <= now) {
             self.queue.push_back((PassOrder::new(self.timer_cause(), look), None));
         } else if self.first_retry.is_some_and(|at| at <= self.core.now()) {

@@ -148,3 +148,33 @@ async fn a_circle_through_two_sources_stands_on_both_and_goes_when_either_breaks
     files.task("d", "echo 1\n");
     world.event(EventType::UnitRegistered, "d").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_went_while_nobody_looked_is_in_no_circle() {
+    let files = FakeFiles::default();
+    chained(&files, "x", "t/x");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "x").await;
+    let elsewhere = other(&world, &files).await;
+    chained(&elsewhere, "y", "s/x");
+    elsewhere.task("x", "echo 1\n");
+    world
+        .until("all are well", |world| {
+            ready(world, "t/y").starts_with("True") && world.record("x").unwrap().warnings.is_empty()
+        })
+        .await;
+    // It closes a circle through a task that is not there any more; whoever is looked at first.
+    world.service.core().closing.cancel();
+    files.remove("x/task.yaml").remove("x/task.sh");
+    chained(&elsewhere, "x", "y");
+    let world = world.again().await;
+    for unit in ["t/x", "t/y"] {
+        world.until("it is well", |world| ready(world, unit).starts_with("True")).await;
+    }
+    world
+        .until("nothing starts y", |world| {
+            let y = world.service.core().board.unit(&UnitId::parse("t/y").unwrap()).unwrap();
+            y.warnings.len() == 1
+        })
+        .await;
+}
