@@ -1,5 +1,6 @@
 //! GitHub, and GitHub Enterprise.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
@@ -201,6 +202,12 @@ impl GitHub {
 impl Forge for GitHub {
     fn api(&self) -> &str {
         &self.api
+    }
+
+    fn token(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.token.reveal().hash(&mut hasher);
+        hasher.finish()
     }
 
     async fn post(&self, post: &Post) -> Outcome {
