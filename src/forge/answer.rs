@@ -39,6 +39,15 @@ impl Answer {
         }
     }
 
+    /// Whether it says nothing of what was asked: the host is in trouble, or takes no calls for a while.
+    pub fn is_passing(&self) -> bool {
+        match self.status {
+            403 | 429 => self.is_limit(),
+            408 | 500..=599 => true,
+            _ => false,
+        }
+    }
+
     /// A refusal that is one for now only.
     fn is_limit(&self) -> bool {
         self.status == 429

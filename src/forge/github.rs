@@ -1,11 +1,12 @@
 //! GitHub, and GitHub Enterprise.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use octocrab::Octocrab;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::secret::Secret;
 use crate::model::commit_status::Repository;
@@ -19,6 +20,8 @@ use super::{Forge, Outcome, Post};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call may take in all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the rest of an answer is waited for that took a post: the connection is used again after it, that is all.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 256 << 10;
 /// Characters of GitHub's own words that are kept.
@@ -42,6 +45,22 @@ pub enum CheckError {
         api: String,
         /// Why.
         why: String,
+    },
+    /// The host is in trouble, or takes no calls for a while; the token is not to blame.
+    #[error("{api} could not say: {words}")]
+    Trouble {
+        /// The API.
+        api: String,
+        /// What it answered.
+        words: String,
+    },
+    /// The answer is none of this API.
+    #[error("{api} answered {status} with something else than a repository")]
+    NoApi {
+        /// The API.
+        api: String,
+        /// The status.
+        status: u16,
     },
     /// The answer was a refusal.
     #[error("{words}")]
@@ -127,46 +146,47 @@ impl GitHub {
             .call(format!("/repos/{repository}"), None)
             .await
             .map_err(|why| CheckError::Away { api: self.api.clone(), why })?;
-        if !(200..300).contains(&answer.status) {
-            return Err(CheckError::Refused { status: answer.status, words: answer.words() });
+        let (api, status, words) = (self.api.clone(), answer.status, answer.words());
+        if answer.is_passing() {
+            return Err(CheckError::Trouble { api, words });
         }
-        let shown: RepositoryAnswer = serde_json::from_slice(&body).unwrap_or_default();
+        if !(200..300).contains(&status) {
+            return Err(CheckError::Refused { status, words });
+        }
+        let body =
+            body.ok_or_else(|| CheckError::Away { api: api.clone(), why: "its answer broke off".into() })?;
+        let shown: RepositoryAnswer =
+            serde_json::from_slice(&body).map_err(|_| CheckError::NoApi { api, status })?;
         let can_push = shown.permissions.map(|permissions| permissions.push);
         Ok(grant(answer.scopes.as_deref(), shown.private, can_push))
     }
 
-    /// One call, with this to post; else why there was no answer.
-    async fn call(&self, route: String, post: Option<&NewStatus<'_>>) -> Result<(Answer, Vec<u8>), String> {
-        match timeout(CALL_TIMEOUT, self.exchange(route, post)).await {
-            Ok(done) => done.map_err(|error| self.without_token(&reason(&error))),
-            Err(_) => Err(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
-        }
-    }
-
-    async fn exchange(
+    /// One call, with this to post; else why there was no answer. The body is there where all of it came in.
+    async fn call(
         &self,
         route: String,
         post: Option<&NewStatus<'_>>,
-    ) -> Result<(Answer, Vec<u8>), octocrab::Error> {
-        let response = match post {
-            Some(post) => self.client._post(route, Some(post)).await?,
-            None => self.client._get(route).await?,
+    ) -> Result<(Answer, Option<Vec<u8>>), String> {
+        let end = Instant::now() + CALL_TIMEOUT;
+        let sent = async {
+            match post {
+                Some(post) => self.client._post(route, Some(post)).await,
+                None => self.client._get(route).await,
+            }
         };
-        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let number = |name| text(name).and_then(|value| value.trim().parse().ok());
-        let mut answer = Answer {
-            status: response.status().as_u16(),
-            retry_after: number("retry-after"),
-            remaining: number("x-ratelimit-remaining"),
-            reset: number("x-ratelimit-reset"),
-            scopes: text("x-oauth-scopes").map(str::to_owned),
-            message: String::new(),
+        let response = match timeout_at(end, sent).await {
+            Ok(done) => done.map_err(|error| self.without_token(&reason(&error)))?,
+            Err(_) => return Err(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
         };
-        // What is longer, or breaks off, says nothing that is needed: the status stands.
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
-        if answer.status >= 300 {
-            let told: Message = serde_json::from_slice(&body).unwrap_or_default();
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let mut answer = head(response.status().as_u16(), header);
+        let is_taken = post.is_some() && answer.status < 300;
+        let end = if is_taken { end.min(Instant::now() + REST_TIMEOUT) } else { end };
+        // What is longer, breaks off or stalls, takes nothing back: the status stands.
+        let body = timeout_at(end, Limited::new(response.into_body(), MAX_ANSWER).collect()).await;
+        let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes().to_vec());
+        if let Some(body) = body.as_ref().filter(|_| answer.status >= 300) {
+            let told: Message = serde_json::from_slice(body).unwrap_or_default();
             answer.message = self.without_token(&told.message);
         }
         Ok((answer, body))
@@ -184,6 +204,12 @@ impl Forge for GitHub {
         &self.api
     }
 
+    fn token(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.token.reveal().hash(&mut hasher);
+        hasher.finish()
+    }
+
     async fn post(&self, post: &Post) -> Outcome {
         let route = format!("/repos/{}/statuses/{}", post.repository, post.revision);
         let status = NewStatus {
@@ -196,6 +222,19 @@ impl Forge for GitHub {
             Ok((answer, _)) => answer.outcome(self.clock.now_ms().div_euclid(1000).unsigned_abs()),
             Err(why) => Outcome::Away(why),
         }
+    }
+}
+
+/// What of an answer comes before its body.
+fn head<'a>(status: u16, header: impl Fn(&'static str) -> Option<&'a str>) -> Answer {
+    let number = |name| header(name).and_then(|value| value.trim().parse().ok());
+    Answer {
+        status,
+        retry_after: number("retry-after"),
+        remaining: number("x-ratelimit-remaining"),
+        reset: number("x-ratelimit-reset"),
+        scopes: header("x-oauth-scopes").map(str::to_owned),
+        message: String::new(),
     }
 }
 

@@ -56,6 +56,9 @@ pub trait Forge: Send + Sync + 'static {
     /// The base of its API.
     fn api(&self) -> &str;
 
+    /// A number that is another one with another token, within one run of the service. It is never shown or kept.
+    fn token(&self) -> u64;
+
     /// Says something of a commit.
     fn post(&self, post: &Post) -> impl Future<Output = Outcome> + Send;
 }

@@ -108,19 +108,18 @@ impl Verdict {
         Self { state, summary: summary.into(), times: String::new() }
     }
 
-    /// Summary and times, as far as a host takes them: what is told last goes first.
+    /// Summary and times, as far as a host takes them: times go first.
     #[must_use]
     pub fn description(&self) -> String {
-        let (summary, times) = (&self.summary, &self.times);
-        let whole = if times.is_empty() { summary.clone() } else { format!("{summary}; {times}") };
-        if whole.chars().count() <= MAX_DESCRIPTION {
-            return whole;
+        let mut times: Vec<&str> = self.times.split(", ").filter(|time| !time.is_empty()).collect();
+        while !times.is_empty() {
+            let whole = format!("{}; {}", self.summary, times.join(", "));
+            if whole.chars().count() <= MAX_DESCRIPTION {
+                return whole;
+            }
+            times.pop();
         }
-        let mut parts: Vec<&str> = whole.split(", ").collect();
-        while parts.len() > 1 && parts.join(", ").chars().count() > MAX_DESCRIPTION {
-            parts.pop();
-        }
-        parts.join(", ").chars().take(MAX_DESCRIPTION).collect()
+        self.summary.chars().take(MAX_DESCRIPTION).collect()
     }
 }
 
@@ -176,6 +175,10 @@ mod tests {
         assert_eq!(told.description(), "3 units live; fetch 12 ms, act 3 ms");
         let long = verdict("3 units live", &["phase 1 ms"; 30].join(", ")).description();
         assert!(long.chars().count() <= MAX_DESCRIPTION && long.ends_with("phase 1 ms"), "{long}");
+        let keyed = format!("0 of 1 unit live, 1 broken ({})", "k".repeat(100));
+        assert_eq!(verdict(&keyed, "fetch 12 ms, act 3 ms").description(), format!("{keyed}; fetch 12 ms"));
+        let keyed = format!("0 of 1 unit live, 1 broken ({})", "k".repeat(110));
+        assert_eq!(verdict(&keyed, "fetch 12 ms, act 3 ms").description(), keyed);
         assert_eq!(verdict(&"ü".repeat(200), "").description(), "ü".repeat(MAX_DESCRIPTION));
     }
 }

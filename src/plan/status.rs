@@ -2,7 +2,7 @@
 //!
 //! Only counts, keys and times are told, never a message: messages name paths and hosts of the machine.
 
-use crate::model::commit_status::{CommitState, Tell, Verdict};
+use crate::model::commit_status::{CommitState, MAX_DESCRIPTION, Tell, Verdict};
 
 /// How one unit fares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +52,11 @@ pub struct Facts<'a> {
     /// Those that are not simply live.
     pub restless: Vec<UnitFacts<'a>>,
 }
+
+/// Characters of a key that are told where whole ones do not fit.
+const LONG_KEY: usize = 60;
+/// Where these do not either.
+const SHORT_KEY: usize = 20;
 
 /// How a unit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +164,17 @@ fn count(units: usize) -> String {
     if units == 1 { "1 unit".into() } else { format!("{units} units") }
 }
 
-/// `2 of 3 units live, 1 failed (jobs/a)`; the key is that of the first one.
+/// `2 of 3 units live, 1 failed (jobs/a)`; the key is that of the first one. Where a host would not take all of it, the
+/// keys are cut, or left out: the counts matter more.
 fn summary(units: usize, fares: &[(Fare, &str)]) -> String {
+    let fits = |summary: &String| summary.chars().count() <= MAX_DESCRIPTION;
+    let lengths = [usize::MAX, LONG_KEY, SHORT_KEY];
+    let keyed = lengths.into_iter().map(|length| counted(units, fares, length)).find(fits);
+    keyed.unwrap_or_else(|| counted(units, fares, 0))
+}
+
+/// With keys of this many characters at most.
+fn counted(units: usize, fares: &[(Fare, &str)], key_length: usize) -> String {
     let others = fares.iter().filter(|(fare, _)| *fare != Fare::Live).count();
     let mut parts = vec![match others {
         0 if units == 0 => "no units".to_owned(),
@@ -170,10 +184,19 @@ fn summary(units: usize, fares: &[(Fare, &str)]) -> String {
     for (fare, word) in TOLD {
         let mut keys = fares.iter().filter(|(found, _)| *found == fare).map(|(_, key)| *key);
         if let Some(first) = keys.next() {
-            parts.push(format!("{} {word} ({first})", 1 + keys.count()));
+            let key = if key_length > 0 { format!(" ({})", cut(first, key_length)) } else { String::new() };
+            parts.push(format!("{} {word}{key}", 1 + keys.count()));
         }
     }
     parts.join(", ")
+}
+
+/// The end of a key tells units apart.
+fn cut(key: &str, length: usize) -> String {
+    match key.chars().count().checked_sub(length) {
+        None | Some(0) => key.to_owned(),
+        Some(more) => format!("...{}", key.chars().skip(more + 3).collect::<String>()),
+    }
 }
 
 /// How long the phases took, as a description tells it.

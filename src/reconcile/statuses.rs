@@ -119,6 +119,26 @@ impl Statuses {
     }
 }
 
+/// What is known of a host.
+#[derive(Default)]
+struct Host {
+    /// The token that it was told something with.
+    token: Option<u64>,
+    /// Nothing is said before, because of this.
+    gate: Option<(Instant, String)>,
+    /// Calls in a row that nobody answered.
+    unheard: u32,
+}
+
+impl Host {
+    fn close(&mut self, wait: Duration, why: &str) {
+        let until = Instant::now() + wait;
+        if self.gate.as_ref().is_none_or(|(gate, _)| *gate < until) {
+            self.gate = Some((until, why.to_owned()));
+        }
+    }
+}
+
 /// The task that speaks.
 pub struct Speaker<F> {
     store: Store,
@@ -127,10 +147,8 @@ pub struct Speaker<F> {
     clock: Clock,
     statuses: Statuses,
     forge: Live<Option<F>>,
-    /// Nothing is said before.
-    gate: Option<Instant>,
-    /// Calls in a row that nobody answered.
-    unheard: u32,
+    /// By the base of its API: a host that is left and comes back is as it was.
+    hosts: BTreeMap<String, Host>,
     epoch: Option<u64>,
     /// Commits of which it was said without a record that they could not be deployed.
     unrecorded: BTreeSet<(SourceName, String)>,
@@ -151,8 +169,7 @@ impl<F: Forge> Speaker<F> {
             clock,
             statuses,
             forge,
-            gate: None,
-            unheard: 0,
+            hosts: BTreeMap::new(),
             epoch: None,
             unrecorded: BTreeSet::new(),
         }
@@ -191,8 +208,10 @@ impl<F: Forge> Speaker<F> {
         self.follow_hosting(forge).await?;
         loop {
             self.record_beside(forge).await?;
-            if let Some(gate) = self.gate.filter(|gate| *gate > Instant::now()) {
-                return Ok(gate);
+            let gate = self.hosts.get(forge.api()).and_then(|host| host.gate.as_ref());
+            if let Some((gate, why)) = gate.filter(|(gate, _)| *gate > Instant::now()) {
+                self.show_waiting(forge.api(), why).await?;
+                return Ok(*gate);
             }
             let now = self.now();
             let rows = self.store.due_tellings(forge.api(), now, IN_FLIGHT).await?;
@@ -203,23 +222,34 @@ impl<F: Forge> Speaker<F> {
             }
             let outcomes = join_all(rows.iter().map(|row| self.say(forge, row))).await;
             for (row, outcome) in rows.iter().zip(outcomes) {
-                self.note(row, outcome).await?;
+                self.note(forge.api(), row, outcome).await?;
             }
         }
     }
 
-    /// Another token or another host: what was refused may be taken now.
+    /// With another token, what was refused may be taken now. With the same one, what the host said holds.
     async fn follow_hosting(&mut self, forge: &F) -> Result<(), StoreError> {
-        let epoch = self.statuses.epoch();
-        if self.epoch == Some(epoch) {
-            return Ok(());
+        let (epoch, api, token) = (self.statuses.epoch(), forge.api(), Some(forge.token()));
+        if self.hosts.get(api).is_none_or(|host| host.token != token) {
+            let now = self.now();
+            self.store.tell_again(api, before(now, GIVEN_UP), now).await?;
+            self.hosts.insert(api.to_owned(), Host { token, ..Host::default() });
         }
-        let now = self.now();
-        self.store.tell_again(forge.api(), before(now, GIVEN_UP), now).await?;
-        for source in self.board.sources() {
-            self.show(&source.spec.name).await?;
+        if self.epoch != Some(epoch) {
+            for source in self.board.sources() {
+                self.show(&source.spec.name).await?;
+            }
+            self.epoch = Some(epoch);
         }
-        (self.epoch, self.gate, self.unheard) = (Some(epoch), None, 0);
+        Ok(())
+    }
+
+    /// Who looks sees that the newest commit waits for its host, and why.
+    async fn show_waiting(&self, api: &str, why: &str) -> Result<(), StoreError> {
+        let why = format!("it waits for the host: {why}");
+        for source in self.store.wait_for_host(api, &why).await? {
+            self.show(&source).await?;
+        }
         Ok(())
     }
 
@@ -283,25 +313,26 @@ impl<F: Forge> Speaker<F> {
     }
 
     /// Records what became of it.
-    async fn note(&mut self, row: &OutboxRow, outcome: Option<Outcome>) -> Result<(), StoreError> {
+    async fn note(&mut self, api: &str, row: &OutboxRow, outcome: Option<Outcome>) -> Result<(), StoreError> {
         let now = self.now();
+        let host = self.hosts.entry(api.to_owned()).or_default();
         let later = |why: String, wait: Duration| Said::Later(why, now.plus(wait));
         let own_wait = backoff::delay(row.attempts.saturating_add(1), chance());
         if !matches!(outcome, Some(Outcome::Away(_)) | None) {
-            self.unheard = 0;
+            host.unheard = 0;
         }
         let (said, result) = match outcome {
             Some(Outcome::Posted) => (Said::Yes, "posted"),
             Some(Outcome::Refused(why)) => (Said::Never(why), "refused"),
             Some(Outcome::Wait { wait, why }) => {
-                self.close_gate(wait);
+                host.close(wait, &why);
                 (later(why, wait), "waited")
             }
             Some(Outcome::Again(why)) => (later(why, own_wait), "retried"),
             Some(Outcome::Away(why)) => {
-                self.unheard = self.unheard.saturating_add(1);
-                let wait = backoff::delay(self.unheard, chance());
-                self.close_gate(wait);
+                host.unheard = host.unheard.saturating_add(1);
+                let wait = backoff::delay(host.unheard, chance());
+                host.close(wait, &why);
                 (later(why, wait), "retried")
             }
             None => {
@@ -320,11 +351,6 @@ impl<F: Forge> Speaker<F> {
         self.metrics.told(&place.source, result);
         self.store.told(row, &said, now).await?;
         self.show(&place.source).await
-    }
-
-    fn close_gate(&mut self, wait: Duration) {
-        let until = Instant::now() + wait;
-        self.gate = Some(self.gate.map_or(until, |gate| gate.max(until)));
     }
 
     async fn show(&self, source: &SourceName) -> Result<(), StoreError> {

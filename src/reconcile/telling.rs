@@ -70,24 +70,25 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let gone = draft.removed.iter().filter(|id| self.units.contains(&id.key)).count();
         let rest = self.units.restless().filter(|unit| !drafted.contains(&unit.record.id.key));
         let restless = rest.chain(&draft.units).map(|unit| facts_of(&unit.record, unit.busy.is_some()));
+        let was_live = self.record.revisions.deployed.as_ref() == Some(attempted) && !self.record.has_strayed;
+        let is_any_away = self.nested.troubles().next().is_some();
         Facts {
             is_dev: self.record.dev.is_some(),
             is_suspended: self.is_suspended(),
-            stop: self.stop(),
-            is_deployed: self.record.revisions.deployed.as_ref() == Some(attempted)
-                && !self.record.has_strayed
-                && self.nested.is_whole(),
+            // What cannot be reached says nothing of a commit that is live: its units run on.
+            stop: self.stop(is_any_away && !was_live),
+            is_deployed: was_live && (is_any_away || self.nested.is_whole()),
             units: self.units.len() - gone + draft.units.len() - known,
             restless: restless.collect(),
         }
     }
 
-    /// What is wrong with the source as a whole.
-    fn stop(&self) -> Option<Stop<'static>> {
+    /// What is wrong with the source as a whole; `lacks` says that a repository that it needs cannot be had.
+    fn stop(&self, lacks: bool) -> Option<Stop<'static>> {
         if self.catalog.homeless_problems().next().is_some() {
             Some(Stop::Broken)
         } else {
-            self.nested.troubles().next().map(|_| Stop::Internal(REPOSITORY_AWAY))
+            lacks.then_some(Stop::Internal(REPOSITORY_AWAY))
         }
     }
 

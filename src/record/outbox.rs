@@ -1,6 +1,8 @@
 //! The outbox: what commits are to be told, and what became of it.
 
-use sqlx::{SqliteConnection, query, query_as};
+use std::collections::BTreeSet;
+
+use sqlx::{SqliteConnection, query, query_as, query_scalar};
 
 use crate::model::commit_status::{CommitPlace, CommitState, OutboxRow, Repository, Tell, Verdict};
 use crate::model::id::SourceName;
@@ -29,7 +31,7 @@ pub struct Telling {
 /// What of one source is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// The commit that was told something last, what, and when.
+    /// The newest commit that was told something, what, and when.
     pub last: Option<(Revision, CommitState, Timestamp)>,
     /// Why the newest commit could not be told something, and which one it is.
     pub wrong: Option<(Revision, String)>,
@@ -159,7 +161,7 @@ impl Store {
     pub async fn next_telling(&self, api: &str) -> Result<Option<Timestamp>, StoreError> {
         let at = self.at("read when commits are told next");
         let mut conn = self.read(at).await?;
-        let next = sqlx::query_scalar!(
+        let next = query_scalar!(
             r#"SELECT min(due_at) AS "due: i64" FROM outbox WHERE due_at IS NOT NULL AND api = ?"#,
             api
         )
@@ -235,7 +237,24 @@ impl Store {
         done.execute(&mut *conn).await.map(drop).map_err(|e| at.sql(e))
     }
 
-    /// What commits of a source were told last, and what is wrong with that.
+    /// Records why what is to be said at an API waits, where nothing is known to be wrong with it yet; gives back the
+    /// sources that this concerns.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn wait_for_host(&self, api: &str, why: &str) -> Result<BTreeSet<SourceName>, StoreError> {
+        let at = self.at("record what commits wait for");
+        let mut conn = self.write(at).await?;
+        let rows = query_scalar!(
+            "UPDATE outbox SET error = ? WHERE due_at IS NOT NULL AND error = '' AND api = ? RETURNING source",
+            why,
+            api
+        );
+        let rows = rows.fetch_all(&mut *conn).await.map_err(|e| at.sql(e))?;
+        rows.iter().map(|name| SourceName::new(name).map_err(|e| at.corrupt(e))).collect()
+    }
+
+    /// What the newest commit of a source of which anything was said was told, and why the newest one was not.
     ///
     /// # Errors
     /// It could not be read.
@@ -243,17 +262,19 @@ impl Store {
         let at = self.at("read what commits were told");
         let source = source.as_str();
         let mut conn = self.read(at).await?;
+        // What a commit overtook became an error when it came: at one moment, that is not the newest.
         let last = query!(
             r#"SELECT revision, posted_state AS "state!", posted_at AS "at!" FROM outbox
                WHERE source = ? AND posted_at IS NOT NULL AND posted_state IS NOT NULL
-               ORDER BY posted_at DESC, rowid DESC LIMIT 1"#,
+               ORDER BY changed_at DESC, state = 'error', rowid DESC LIMIT 1"#,
             source
         )
         .fetch_optional(&mut *conn)
         .await
         .map_err(|e| at.sql(e))?;
         let newest = query!(
-            "SELECT revision, error FROM outbox WHERE source = ? ORDER BY changed_at DESC, rowid DESC LIMIT 1",
+            "SELECT revision, error FROM outbox WHERE source = ?
+             ORDER BY changed_at DESC, state = 'error', rowid DESC LIMIT 1",
             source
         )
         .fetch_optional(&mut *conn)

@@ -1,10 +1,12 @@
 //! The loop with a fake repository and a fake host: what commits are told, and when.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kindling::forge::{Forge, Outcome, Post};
 use kindling::model::commit_status::CommitState;
+use kindling::model::condition::ConditionType;
 use kindling::model::time::Timestamp;
 use kindling::reconcile::core::Live;
 use kindling::reconcile::handle::{Reconcile, Subject};
@@ -24,12 +26,13 @@ type Rule = Box<dyn FnMut(&Post) -> Outcome + Send>;
 struct FakeForge {
     posts: Arc<Mutex<Vec<(Instant, Post)>>>,
     rule: Arc<Mutex<Rule>>,
+    token: Arc<AtomicU64>,
 }
 
 impl FakeForge {
     fn new() -> Self {
         let rule: Rule = Box::new(|_| Outcome::Posted);
-        Self { posts: Arc::default(), rule: Arc::new(Mutex::new(rule)) }
+        Self { posts: Arc::default(), rule: Arc::new(Mutex::new(rule)), token: Arc::default() }
     }
 
     fn rule(&self, rule: impl FnMut(&Post) -> Outcome + Send + 'static) {
@@ -59,6 +62,10 @@ impl FakeForge {
 impl Forge for FakeForge {
     fn api(&self) -> &str {
         API
+    }
+
+    fn token(&self) -> u64 {
+        self.token.load(Ordering::SeqCst)
     }
 
     async fn post(&self, post: &Post) -> Outcome {
@@ -199,4 +206,93 @@ async fn what_is_not_heard_is_said_with_growing_waits_and_given_up_after_a_day()
             told.wrong.is_some_and(|(_, why)| why == "given up after 24 h: nobody answers")
         })
         .await;
+}
+
+/// The configuration was edited; commits are told at the same host, with another link.
+fn edit(world: &World, link: &str) {
+    world.service.core().statuses.set_hosting(Some(Hosting { api: API.into(), link: Some(link.into()) }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_opens_no_gate_and_takes_back_no_refusal_but_another_token_does() {
+    let forge = FakeForge::new();
+    forge.rule(|_| Outcome::Refused("it answered 403".into()));
+    let (world, files) = hosted(&forge).await;
+    pass(&world).await.unwrap();
+    ends(&world, &forge, &["c1 success 2 units live"]).await;
+    edit(&world, "https://one.example/");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    ends(&world, &forge, &["c1 success 2 units live"]).await;
+    let wait = Duration::from_mins(3);
+    forge.rule(move |_| Outcome::Wait { wait, why: "slow down".into() });
+    files.task("a", "echo 2\n").commit("c2");
+    pass(&world).await.unwrap();
+    world
+        .until("the host says that it is too much", |_| {
+            forge.told().iter().any(|line| line.starts_with("c2"))
+        })
+        .await;
+    forge.rule(|_| Outcome::Posted);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = forge.told();
+    files.task("a", "echo 3\n").commit("c3");
+    pass(&world).await.unwrap();
+    // Who looks sees why nothing is said of the newest commit.
+    world
+        .until("it says that it waits", |world| {
+            let wrong = world.service.core().board.told(&source()).wrong;
+            wrong.is_some_and(|(commit, why)| {
+                commit.as_str() == "c3" && why == "it waits for the host: slow down"
+            })
+        })
+        .await;
+    edit(&world, "https://two.example/");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(forge.told(), before);
+    forge.token.store(1, Ordering::SeqCst);
+    edit(&world, "https://two.example/");
+    world.until("both are said", |_| forge.told().len() >= before.len() + 2).await;
+    let said = forge.told().split_off(before.len());
+    for line in ["c1 success 2 units live", "c3 success 2 units live"] {
+        assert!(said.iter().any(|said| said == line), "{said:?}");
+    }
+    world.until("nothing is wrong", |world| world.service.core().board.told(&source()).wrong.is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_that_cannot_be_reached_takes_back_nothing_that_was_said_of_a_live_commit() {
+    let forge = FakeForge::new();
+    let files = FakeFiles::default();
+    let url = "https://example.org/other.git";
+    let other = files.copy_at(url);
+    other.task("t", "echo 1\n").commit(&"1".repeat(40));
+    let set = format!(
+        "apiVersion: kindling/v1\nkind: TaskSet\nspec:\n  entries:\n    own: {{ref: {{path: own}}}}\n    \
+         t: {{ref: {{url: '{url}', path: t}}}}\n"
+    );
+    files.task("own", "echo own\n").put("taskset.yaml", &set).commit("c1");
+    let world = World::start_git(&files, HOUR).await;
+    speak(&world, &forge);
+    let told = ["c1 success 2 units live"];
+    ends(&world, &forge, &told).await;
+    other.fail(Some("Unreachable"));
+    pass(&world).await.unwrap();
+    let is_away = |world: &World| {
+        let record = world.service.core().board.source(&source()).unwrap();
+        record
+            .conditions
+            .get(ConditionType::Ready)
+            .is_some_and(|ready| ready.reason == "RepositoryUnavailable")
+    };
+    world.until("it is away", is_away).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    ends(&world, &forge, &told).await;
+    // A new commit may need what cannot be had.
+    files.task("own", "echo other\n").commit("c2");
+    pass(&world).await.unwrap();
+    let away = "c2 error kindling could not deploy it (RepositoryUnavailable)";
+    ends(&world, &forge, &[told[0], away]).await;
+    other.fail(None);
+    pass(&world).await.unwrap();
+    ends(&world, &forge, &[told[0], away, "c2 success 2 units live"]).await;
 }

@@ -240,6 +240,28 @@ async fn what_is_refused_is_told_here_and_said_again_with_another_token() {
 }
 
 #[tokio::test]
+async fn a_status_that_was_made_stands_whatever_becomes_of_the_body() {
+    let github = GitHub::new().await;
+    let mut place = Place::new(&github);
+    let mut client = None;
+    for (number, reply) in [Reply::Stall(201), Reply::Break(201)].into_iter().enumerate() {
+        github.rule(move |_| reply.clone());
+        let commit = place.publish_task(number);
+        match &client {
+            None => client = Some(place.service.start().await),
+            Some(client) => drop(client.reconcile().await),
+        }
+        let posted = client.as_ref().unwrap().source_until("s", "is posted", |source| {
+            let status = &source["status"];
+            status["commit"] == *commit && status["state"] == "success" && status["error"].is_null()
+        });
+        posted.await;
+        let states = github.states(&commit);
+        assert!(states == ["success"] || states == ["pending", "success"], "{states:?}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_waits_for_a_github_that_is_away_or_hangs() {
     let mut github = GitHub::away().await;
     let mut place = Place::new(&github);
@@ -355,6 +377,51 @@ async fn check_says_whether_the_token_suffices() {
         assert!(found.contains(expected), "{code}: {found}");
     }
     assert!(github.seen().iter().all(|seen| seen.method == "GET" && seen.path == "/repos/team/jobs"));
+}
+
+#[tokio::test]
+async fn check_does_not_blame_the_token_for_a_github_in_trouble() {
+    let github = GitHub::new().await;
+    let place = Place::new(&github);
+    let text = std::fs::read_to_string(place.service.configuration()).unwrap();
+    let first = text.lines().find(|line| line.starts_with("- {name: s,")).unwrap();
+    let second = first.replace("name: s,", "name: other,");
+    place.service.write("kindling.yaml", text.replace(first, &format!("{first}\n{second}")));
+    let findings = async |reply: Reply| {
+        let before = github.seen().len();
+        github.rule(move |_| reply.clone());
+        let output = place.service.attempt(&["check", "-o", "json"]).await;
+        let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |found: &Value, key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        let line = |found: &Value| {
+            format!("{} {} -> {}", text(found, "status"), text(found, "message"), text(found, "hint"))
+        };
+        let is_one = |found: &&Value| text(found, "check").starts_with("commit status");
+        let found: Vec<String> =
+            listing["items"].as_array().unwrap().iter().filter(is_one).map(line).collect();
+        assert_eq!(found.len(), 2, "{listing}");
+        (found, github.seen().len() - before)
+    };
+    let limit = vec![("x-ratelimit-remaining", "0".to_owned())];
+    for (reply, words) in [
+        (Reply::refusal(500, "Server Error"), "it answered 500: Server Error"),
+        (Reply::refusal(503, "Unavailable"), "it answered 503"),
+        (Reply::refusal(429, "slow down"), "it answered 429"),
+        (Reply::Answer(403, limit, json!({"message": "API rate limit exceeded"})), "it answered 403"),
+    ] {
+        let (found, _) = findings(reply).await;
+        assert!(found.iter().all(|line| line.starts_with("warn ") && line.contains(words)), "{found:?}");
+        assert!(found.iter().all(|line| line.contains("-> try again later")), "{found:?}");
+    }
+    let (found, _) = findings(Reply::Answer(200, Vec::new(), json!("a page"))).await;
+    assert!(found[0].starts_with("fail ") && found[0].contains("github.api_url"), "{found:?}");
+    // Who does not answer is asked once.
+    for reply in [Reply::Break(200), Reply::Hang] {
+        let (found, calls) = findings(reply).await;
+        assert!(found.iter().all(|line| line.starts_with("warn ")), "{found:?}");
+        assert!(found[0].contains("cannot be reached") && found[1].contains("not tried"), "{found:?}");
+        assert_eq!(calls, 1);
+    }
 }
 
 #[tokio::test]

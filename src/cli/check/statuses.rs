@@ -14,6 +14,8 @@ use super::Findings;
 const RIGHTS: &str = "a fine-grained token needs \"Commit statuses: read and write\" of this repository, a classic one \
                       the scope repo:status";
 
+const LATER: &str = "try again later; what is to be posted waits for 24 hours";
+
 pub(super) async fn statuses(settings: &Settings, findings: &mut Findings) {
     if !settings.github.statuses {
         return;
@@ -55,8 +57,14 @@ async fn one_by_one(
             return findings.fail("commit status", error.to_string(), hint);
         }
     };
+    let mut silent = None;
     for (source, repository) in repositories {
         let check = format!("commit status {source}");
+        if let Some(first) = silent {
+            let message = format!("not tried: {api} did not answer for source {first}");
+            findings.warn(&check, message, LATER);
+            continue;
+        }
         match client.check(repository).await {
             Ok(Grant::Enough) => findings.ok(&check, format!("the token may post to {repository}")),
             Ok(Grant::Perhaps) => {
@@ -70,11 +78,13 @@ async fn one_by_one(
                 findings.fail(&check, format!("the token may not post to {repository}: {what}"), RIGHTS);
             }
             Err(error @ CheckError::Away { .. }) => {
-                findings.warn(
-                    &check,
-                    error.to_string(),
-                    "try again; what is to be posted waits for 24 hours",
-                );
+                silent = Some(source);
+                findings.warn(&check, error.to_string(), LATER);
+            }
+            Err(error @ CheckError::Trouble { .. }) => findings.warn(&check, error.to_string(), LATER),
+            Err(error @ CheckError::NoApi { .. }) => {
+                let hint = "name the base of the API by `github.api_url`; GitHub Enterprise has it at https://HOST/api/v3";
+                findings.fail(&check, error.to_string(), hint);
             }
             Err(CheckError::Refused { status, words }) => {
                 let hint =

@@ -122,3 +122,26 @@ fn phases_are_told_in_milliseconds() {
     assert_eq!(begins(1).summary, "1 unit to deploy");
     assert_eq!(superseded("abc12345").summary, "superseded by abc12345 before it was live");
 }
+
+#[test]
+fn a_long_key_is_cut_before_a_count_is() {
+    let long = format!("{}/end", "k".repeat(300));
+    let broken = UnitFacts { is_broken: true, ..other(&long) };
+    let told_of = |units: &[UnitFacts<'_>]| {
+        let Some(Tell::Say(verdict)) = decide(&facts(units)) else { return String::new() };
+        assert_eq!(verdict.description(), verdict.summary);
+        verdict.summary
+    };
+    let cut = format!("...{}/end", "k".repeat(53));
+    assert_eq!(told_of(&[broken]), format!("2 of 3 units live, 1 broken ({cut})"));
+    let failed = UnitFacts { has_failed: true, ..other(&long) };
+    let held = UnitFacts { is_held: true, ..other(&long) };
+    let cut = format!("...{}/end", "k".repeat(13));
+    let expected = format!("0 of 3 units live, 1 broken ({cut}), 1 failed ({cut}), 1 held ({cut})");
+    assert_eq!(told_of(&[broken, failed, held]), expected);
+    let unhealthy = UnitFacts { is_live: true, is_unhealthy: true, ..other(&long) };
+    let suspended = UnitFacts { is_suspended: true, ..other(&long) };
+    let all = [broken, failed, unhealthy, held, suspended, other(&long)];
+    let expected = "0 of 3 units live, 1 broken, 1 failed, 1 unhealthy, 1 held, 1 suspended, 1 waiting";
+    assert_eq!(told_of(&all), expected);
+}

@@ -129,3 +129,44 @@ async fn it_is_recorded_with_the_pass_and_kept_for_a_while() {
     store.prune(&keep, Timestamp(90 * DAY)).await.unwrap();
     assert_eq!(due(&store, 90 * DAY).await, ["c success live"], "the newest stays");
 }
+
+#[tokio::test]
+async fn the_newest_commit_is_shown_whatever_was_posted_last() {
+    let store = Store::in_memory().await.unwrap();
+    let source = SourceName::new("s").unwrap();
+    let last = async || store.told_of(&source).await.unwrap().last.map(|(commit, ..)| commit.to_string());
+    tell(&store, telling("a", CommitState::Success, "live"), 1).await;
+    tell(&store, telling("b", CommitState::Success, "live"), 2).await;
+    let mut rows = store.due_tellings(API, Timestamp(9), 10).await.unwrap();
+    rows.reverse();
+    for (row, at) in rows.iter().zip(10..) {
+        store.told(row, &Said::Yes, Timestamp(at)).await.unwrap();
+        assert_eq!(last().await.as_deref(), Some("b"));
+    }
+    // Back to the first one, while a third is pending: what is overtaken is changed at the same moment.
+    tell(&store, telling("c", CommitState::Pending, "1 under way"), 20).await;
+    said(&store, Said::Yes, 21).await;
+    assert_eq!(last().await.as_deref(), Some("c"));
+    tell(&store, telling("a", CommitState::Failure, "1 failed"), 30).await;
+    said(&store, Said::Yes, 31).await;
+    assert_eq!(last().await.as_deref(), Some("a"));
+}
+
+#[tokio::test]
+async fn what_waits_for_its_host_says_so_until_it_is_said() {
+    let store = Store::in_memory().await.unwrap();
+    let source = SourceName::new("s").unwrap();
+    let wrong = async || store.told_of(&source).await.unwrap().wrong.map(|(_, why)| why);
+    tell(&store, telling("a", CommitState::Success, "live"), 1).await;
+    said(&store, Said::Later("it answered 429".into(), Timestamp(90)), 1).await;
+    assert!(store.wait_for_host(API, "it waits").await.unwrap().is_empty(), "its own words stand");
+    assert_eq!(wrong().await.as_deref(), Some("it answered 429"));
+    tell(&store, telling("b", CommitState::Success, "live"), 2).await;
+    assert!(store.wait_for_host("https://other.example", "it waits").await.unwrap().is_empty());
+    assert_eq!(wrong().await, None);
+    assert_eq!(store.wait_for_host(API, "it waits").await.unwrap(), [source.clone()].into());
+    assert_eq!(wrong().await.as_deref(), Some("it waits"));
+    assert!(store.wait_for_host(API, "it waits").await.unwrap().is_empty());
+    said(&store, Said::Yes, 91).await;
+    assert_eq!(wrong().await, None);
+}

@@ -1,5 +1,6 @@
 //! GitHub for tests: a server on loopback that keeps what it is asked, and answers as it is told.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -7,6 +8,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, Uri};
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -25,6 +27,10 @@ pub struct Seen {
 pub enum Reply {
     /// This status, these headers, this body.
     Answer(u16, Vec<(&'static str, String)>, Value),
+    /// This status, and a body of which nothing more comes.
+    Stall(u16),
+    /// This status, and a body that breaks off.
+    Break(u16),
     /// Nothing, for ever.
     Hang,
 }
@@ -131,9 +137,22 @@ async fn answer(
     };
     let reply = (shared.rule.lock().unwrap())(&seen);
     shared.seen.lock().unwrap().push(seen);
-    let Reply::Answer(status, headers, body) = reply else { return std::future::pending().await };
+    let begun = stream::once(async { Ok::<_, io::Error>(Bytes::from_static(b"{")) });
+    let (status, headers, body) = match reply {
+        Reply::Answer(status, headers, body) => (status, headers, Body::from(body.to_string())),
+        Reply::Stall(status) => (status, Vec::new(), Body::from_stream(begun.chain(stream::pending()))),
+        Reply::Break(status) => {
+            // What came before is sent first.
+            let broken = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(io::Error::other("broken off"))
+            });
+            (status, Vec::new(), Body::from_stream(begun.chain(broken)))
+        }
+        Reply::Hang => return std::future::pending().await,
+    };
     let made = headers
         .iter()
         .fold(Response::builder().status(status), |response, (name, value)| response.header(*name, value));
-    made.body(Body::from(body.to_string())).unwrap()
+    made.body(body).unwrap()
 }
