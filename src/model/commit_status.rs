@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(told.description(), "3 units live; fetch 12 ms, act 3 ms");
         let long = verdict("3 units live", &["phase 1 ms"; 30].join(", ")).description();
         assert!(long.chars().count() <= MAX_DESCRIPTION && long.ends_with("phase 1 ms"), "{long}");
-        let keyed = format!("0 of 1 unit live, 1 broken ({})", "k".repeat(100));
+        let keyed = format!("0 of 1 unit live, 1 broken ({})", "k".repeat(90));
         assert_eq!(verdict(&keyed, "fetch 12 ms, act 3 ms").description(), format!("{keyed}; fetch 12 ms"));
         let keyed = format!("0 of 1 unit live, 1 broken ({})", "k".repeat(110));
         assert_eq!(verdict(&keyed, "fetch 12 ms, act 3 ms").description(), keyed);

@@ -87,7 +87,7 @@ pub(super) async fn put(
     end_pending(conn, source, Some((&repository, revision)), superseded, now).await
 }
 
-/// Ends what was called pending of a source, but for one commit.
+/// Ends what was called pending of a source, but for one commit: just before that one, which is the newest.
 async fn end_pending(
     conn: &mut SqliteConnection,
     source: &str,
@@ -98,7 +98,8 @@ async fn end_pending(
     let (repository, revision) = but.unwrap_or_default();
     let (state, summary) = (verdict.state.as_str(), &verdict.summary);
     query!(
-        "UPDATE outbox SET state = ?1, summary = ?2, times = '', changed_at = ?3, due_at = ?3, attempts = 0,
+        "UPDATE outbox SET state = ?1, summary = ?2, times = '', changed_at = ?3 - (?6 <> ''), due_at = ?3,
+             attempts = 0,
              error = ''
          WHERE source = ?4 AND state = 'pending' AND NOT (repository = ?5 AND revision = ?6)",
         state,
@@ -262,11 +263,10 @@ impl Store {
         let at = self.at("read what commits were told");
         let source = source.as_str();
         let mut conn = self.read(at).await?;
-        // What a commit overtook became an error when it came: at one moment, that is not the newest.
         let last = query!(
             r#"SELECT revision, posted_state AS "state!", posted_at AS "at!" FROM outbox
-               WHERE source = ? AND posted_at IS NOT NULL AND posted_state IS NOT NULL
-               ORDER BY changed_at DESC, state = 'error', rowid DESC LIMIT 1"#,
+               WHERE source = ? AND +posted_at IS NOT NULL AND posted_state IS NOT NULL
+               ORDER BY changed_at DESC, rowid DESC LIMIT 1"#,
             source
         )
         .fetch_optional(&mut *conn)
@@ -274,7 +274,7 @@ impl Store {
         .map_err(|e| at.sql(e))?;
         let newest = query!(
             "SELECT revision, error FROM outbox WHERE source = ?
-             ORDER BY changed_at DESC, state = 'error', rowid DESC LIMIT 1",
+             ORDER BY changed_at DESC, rowid DESC LIMIT 1",
             source
         )
         .fetch_optional(&mut *conn)
