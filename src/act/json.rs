@@ -14,7 +14,7 @@ pub enum JsonRefusal {
     /// It breaks a rule of JSON.
     #[error("is not JSON: {0}")]
     NotJson(serde_json::Error),
-    /// It has more than [`MAX_LEVELS`] levels.
+    /// It has more than `MAX_LEVELS` levels.
     #[error("is nested deeper than the {MAX_LEVELS} levels allowed")]
     TooDeep,
     /// It has a number that is beyond every float.

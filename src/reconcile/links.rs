@@ -1,6 +1,6 @@
 //! What tasks are chained to across sources, as their manifests say it now, and how one source's loop reaches another.
 //!
-//! Decides nothing: each loop looks for circles itself ([`super::circles`]).
+//! Decides nothing: each loop looks for circles itself (`circles`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
