@@ -136,7 +136,8 @@ impl Verdict {
 pub struct Announcement {
     /// The commit that is to be waited for; `None` where the payload names none that a branch could be at.
     pub commit: Option<Revision>,
-    /// The repository where it is not the source's own, as the root of its part of the tree.
+    /// The repository where it is not the source's own, as the root of its part of the tree; `None` too where that is
+    /// not known any more, after a restart or where the delivery is sent again from here.
     pub root: Option<RelPath>,
     /// Time from the push to the delivery, as far as the payload tells.
     pub deliver: Option<Duration>,

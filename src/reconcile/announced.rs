@@ -23,6 +23,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const WAIT: Duration = Duration::from_millis(200);
 const WAIT_LASTS: Duration = Duration::from_secs(10);
 const LATE_WAIT: Duration = Duration::from_secs(1);
+/// How long a commit is waited for in all.
 pub(super) const GIVEN_UP: Duration = Duration::from_secs(30);
 
 /// A delivery that comes again brings a look forward at most this often (DESIGN 9).
@@ -43,8 +44,9 @@ pub(super) struct Announced {
     next: Option<Instant>,
     /// What a look that found it adds to the phases.
     found: Phases,
-    /// When a look is due that was brought forward, and when the last one was.
+    /// When a look is due that was brought forward.
     sooner: Option<Instant>,
+    /// When the last such look was due.
     brought: Option<Instant>,
     /// The commit that a poll found first, and until when a delivery may still name it.
     polled: Option<(Revision, Instant)>,
@@ -155,7 +157,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// Brings the next poll forward, at most once in a while: what comes too soon after is put off, not forgotten.
     pub(super) fn look_sooner(&mut self) {
-        if self.is_suspended() || self.announced.sooner.is_some() {
+        // Where a person is needed to reach the source, no look helps until something changes.
+        if self.is_suspended() || self.needs_person || self.announced.sooner.is_some() {
             return;
         }
         let now = Instant::now();

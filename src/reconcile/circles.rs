@@ -47,7 +47,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Before the first discovery is taken in: others hear of what was recorded and is not found any more.
-    pub(super) fn appear_all(&mut self, found: &Found) {
+    pub(super) fn note_vanished(&mut self, found: &Found) {
         let found: BTreeSet<&Arc<str>> = found.keys().collect();
         let gone = self.units.keys().filter(|key| !found.contains(key)).cloned();
         self.untold.appeared.extend(gone);

@@ -31,7 +31,7 @@ use super::units::Unit;
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What a source says of itself while a repository that its sets lead to cannot be had.
-const REPOSITORY_AWAY: &str = "RepositoryUnavailable";
+pub(super) const REPOSITORY_AWAY: &str = "RepositoryUnavailable";
 
 /// A step that is over.
 pub(super) struct Finished {

@@ -231,7 +231,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         if !self.first_pass_done {
             self.undecided.extend(self.units.keys().cloned());
-            self.appear_all(&round.found);
+            self.note_vanished(&round.found);
         }
         let rechained = self.before_chains(&round.found);
         let (paths, changed) =

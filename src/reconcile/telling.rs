@@ -13,12 +13,9 @@ use crate::observe::Source;
 use crate::plan::status::{self, Facts, Stop, UnitFacts};
 use crate::record::{Telling, UnitRecord};
 
-use super::outcome::Draft;
+use super::outcome::{Draft, REPOSITORY_AWAY};
 use super::pass::{Decision, Verdict as Decided};
 use super::source_loop::SourceLoop;
-
-/// What a source says of itself while a repository that its sets lead to cannot be had, as commits are told.
-const REPOSITORY_AWAY: &str = "RepositoryUnavailable";
 
 /// What a loop remembers of what it told.
 #[derive(Default)]
