@@ -1,8 +1,9 @@
 //! Which version of each unit is live in this process. Holds values only; starts and stops nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -19,7 +20,10 @@ use crate::model::unit::Version;
 pub struct Registry {
     live: Arc<RwLock<Live>>,
     changes: Arc<AtomicU64>,
+    /// Counts that a unit has left the path of its webhook.
     freed: Arc<watch::Sender<u64>>,
+    /// Counts whatever concerns the path of a webhook.
+    moves: Arc<watch::Sender<u64>>,
 }
 
 /// One change of the registry.
@@ -38,7 +42,18 @@ struct Live {
     chained: BTreeSet<UnitId>,
     /// Those that are called by HTTP, by path, in the order in which they came: the first one is served.
     hooks: HashMap<HookPath, Vec<UnitId>>,
+    /// Those that come to a path as soon as it is free.
+    waiting: HashMap<UnitId, HookPath>,
     listeners: Vec<UnboundedSender<UnitId>>,
+}
+
+/// What changes did to the paths of webhooks.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    /// Whether a unit has left one.
+    left: bool,
+    /// Whether a unit came to one.
+    came: bool,
 }
 
 impl Live {
@@ -55,13 +70,19 @@ impl Live {
             if !there.contains(&unit) {
                 there.push(unit.clone());
             }
+            self.waiting.remove(&unit);
         }
         self.versions.insert(unit, version)
+    }
+
+    fn at_hook(&self, path: &str) -> Option<Arc<Version>> {
+        self.versions.get(self.hooks.get(path)?.first()?).cloned()
     }
 
     fn remove(&mut self, unit: &UnitId) -> Option<Arc<Version>> {
         self.tell(unit);
         self.chained.remove(unit);
+        self.waiting.remove(unit);
         self.versions.remove(unit)
     }
 
@@ -79,6 +100,23 @@ impl Live {
             }
         }
         true
+    }
+
+    /// Gives back the versions before, and what it did to paths.
+    fn change(&mut self, changes: Vec<Change>) -> (Vec<Option<Arc<Version>>>, Moved) {
+        let is_hook =
+            |change: &Change| matches!(change, Change::Put(version) if version.spec.hook().is_some());
+        let came = changes.iter().any(is_hook);
+        let before: Vec<_> = changes
+            .into_iter()
+            .map(|change| match change {
+                Change::Put(version) => self.put(version),
+                Change::Remove(unit) => self.remove(&unit),
+            })
+            .collect();
+        // Whoever comes to a path in the same step was put behind whoever leaves it.
+        let left = before.iter().filter(|old| self.leave(old.as_ref())).count();
+        (before, Moved { left: left > 0, came })
     }
 
     fn tell(&mut self, unit: &UnitId) {
@@ -100,27 +138,83 @@ impl Registry {
     /// Makes changes in one step: nobody sees some of them without the others. Gives back the versions before.
     pub fn change(&self, changes: Vec<Change>) -> Vec<Option<Arc<Version>>> {
         let mut live = self.write();
-        let before: Vec<_> = changes
-            .into_iter()
-            .map(|change| match change {
-                Change::Put(version) => live.put(version),
-                Change::Remove(unit) => live.remove(&unit),
-            })
-            .collect();
-        // Whoever comes to a path in the same step was put behind whoever leaves it.
-        let left = before.iter().filter(|old| live.leave(old.as_ref())).count();
+        let (before, moved) = live.change(changes);
         drop(live);
-        if left > 0 {
+        self.tell(moved);
+        before
+    }
+
+    /// Makes changes in one step but for those that `refuse` names by their place, which it is asked under the lock, with
+    /// the units that are at a path; gives back what it said. So no two come to one path.
+    pub fn change_paths<R>(
+        &self,
+        changes: Vec<Change>,
+        refuse: impl FnOnce(&dyn Fn(&HookPath) -> Vec<UnitId>) -> BTreeMap<usize, R>,
+    ) -> BTreeMap<usize, R> {
+        let mut live = self.write();
+        let refused = refuse(&|path| live.hooks.get(path).cloned().unwrap_or_default());
+        let admitted = changes.into_iter().enumerate().filter(|(at, _)| !refused.contains_key(at));
+        let (_, moved) = live.change(admitted.map(|(_, change)| change).collect());
+        drop(live);
+        self.tell(moved);
+        refused
+    }
+
+    fn tell(&self, moved: Moved) {
+        if moved.left || moved.came {
+            self.moves.send_modify(|count| *count += 1);
+        }
+        if moved.left {
             self.freed.send_modify(|count| *count += 1);
         }
-        before
     }
 
     /// The live version that is served at a path.
     #[must_use]
     pub fn at_hook(&self, path: &str) -> Option<Arc<Version>> {
+        self.read().at_hook(path)
+    }
+
+    /// The live version that is served at a path; where none is and another unit is about to come to it, waits for that
+    /// one for `patience` at most. Cancel safe.
+    pub async fn coming_to_hook(&self, path: &str, patience: Duration) -> Option<Arc<Version>> {
+        let mut moves = self.moves.subscribe();
+        let coming = async {
+            loop {
+                let (version, is_awaited) = self.found_at(path);
+                if version.is_some() || !is_awaited {
+                    return version;
+                }
+                moves.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(patience, coming).await.ok().flatten()
+    }
+
+    /// The live version that is served at a path, and whether a unit waits for the path.
+    fn found_at(&self, path: &str) -> (Option<Arc<Version>>, bool) {
         let live = self.read();
-        live.versions.get(live.hooks.get(path)?.first()?).cloned()
+        (live.at_hook(path), live.waiting.values().any(|waiting| waiting.as_str() == path))
+    }
+
+    /// Notes for which path each unit waits, `None` for none.
+    pub fn note_waiting(&self, units: impl Iterator<Item = (UnitId, Option<HookPath>)>) {
+        let units: Vec<_> = units.collect();
+        let is_waiting =
+            |live: &Live| units.iter().any(|(unit, path)| live.waiting.get(unit) != path.as_ref());
+        if !is_waiting(&self.read()) {
+            return;
+        }
+        // No version changes, so nothing is to be compared again.
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        for (unit, path) in units {
+            match path {
+                Some(path) => drop(live.waiting.insert(unit, path)),
+                None => drop(live.waiting.remove(&unit)),
+            }
+        }
+        drop(live);
+        self.tell(Moved { left: false, came: true });
     }
 
     /// The units whose live version asks for a path, in the order in which they came: the first one is served.
@@ -181,7 +275,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::act::tasks::tests::version;

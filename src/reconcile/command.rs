@@ -75,9 +75,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         doing.revision = doing.version.as_ref().and_then(|version| version.revision.clone());
         doing.dev_path = None;
         doing.hold = self.hold_for(&record).filter(|hold| hold.hash != target);
-        let mut acted =
-            Acted { finished: Vec::new(), broken: Vec::new(), noops: Vec::new(), begun: Vec::new() };
-        self.begin(vec![doing], &mut acted);
+        let mut acted = Acted::default();
+        if let Some((_, problem)) = self.begin(vec![doing], &mut acted).pop() {
+            return Err(Refusal::new(RefusalKind::Conflict, problem.message));
+        }
         self.record_pass(&order, acted, false).await?;
         Ok(Report { steps: vec![Done { step, error: None }], ..Report::default() })
     }
@@ -105,8 +106,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         );
         let mut doing = self.doing(&order, step.clone(), Some(version), &Vec::new());
         (doing.revision, doing.dev_path, doing.rewritten) = (revision, None, false);
-        let mut acted =
-            Acted { finished: Vec::new(), broken: Vec::new(), noops: Vec::new(), begun: Vec::new() };
+        let mut acted = Acted::default();
         self.begin(vec![doing], &mut acted);
         self.record_pass(&order, acted, false).await?;
         Ok(Report { steps: vec![Done { step, error: None }], ..Report::default() })

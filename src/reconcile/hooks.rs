@@ -13,11 +13,15 @@ use crate::config::secret::Secret;
 use crate::model::hook::{Hook, HookPath};
 use crate::model::id::UnitId;
 use crate::model::problem::{Problem, Reason};
+use crate::model::step::{Action, Rule, Step};
+use crate::model::unit::Version;
 use crate::observe::Source;
-use crate::plan::catalog::{Entry, Found, Resolved};
+use crate::plan::catalog::{Found, Resolved};
+use crate::plan::hook::{Move, Taken};
 use crate::plan::{chain, hook};
 
 use super::message::{Look, Refusal, RefusalKind};
+use super::pass::{Decision, Verdict};
 use super::source_loop::SourceLoop;
 
 /// Shortest secret, in bytes (DESIGN 9).
@@ -78,45 +82,83 @@ impl HookSecrets {
 }
 
 impl<S: Source, T: Target> SourceLoop<S, T> {
-    /// Why the webhook of a unit cannot be served.
-    pub(super) fn unserved(&self, key: &Arc<str>, unit: &Resolved) -> Option<Problem> {
-        let hook = unit.spec.hook()?;
-        let problem = match self.holder(&self.unit_id(key), &hook.path) {
-            Some(other) => hook::taken(&hook.path, &other),
-            None => self.core.hooks.keys(hook).err()?,
-        };
+    /// Why the webhook of a unit cannot be served, whatever its path.
+    pub(super) fn secretless(&self, unit: &Resolved) -> Option<Problem> {
+        let problem = self.core.hooks.keys(unit.spec.hook()?).err()?;
         Some(chain::at_place(problem, unit))
     }
 
-    /// The other unit that has the path which a unit asks for.
-    fn holder(&self, unit: &UnitId, path: &HookPath) -> Option<UnitId> {
-        let there = self.core.registry.hooked(path);
-        let is_live = there.contains(unit);
-        let mut before = there.into_iter().take_while(|other| other != unit);
-        let earlier = before.find(|other| self.stays_at(other, path));
-        let own = || {
-            // None of them is live: the first in order is.
-            let first = self.catalog.hooked(path).next().filter(|first| **first < unit.key)?;
-            Some(self.unit_id(first))
-        };
-        earlier.or_else(|| if is_live { None } else { own() })
+    /// Refuses what would come to a path that another task has, and what is second at its own.
+    ///
+    /// Only decisions count, not what files ask for: who is broken, held or put off stays where it is.
+    pub(super) fn refuse_taken(&self, decisions: &mut [Decision]) {
+        let moves: Vec<(usize, Move)> = decisions
+            .iter()
+            .enumerate()
+            .filter_map(|(at, decision)| Some((at, self.decided_move(decision)?)))
+            .collect();
+        if moves.is_empty() {
+            return;
+        }
+        let (places, moves): (Vec<usize>, Vec<Move>) = moves.into_iter().unzip();
+        for (at, taken) in hook::refused(&moves, |path| self.core.registry.hooked(path)) {
+            let decision = &mut decisions[places[at]];
+            decision.verdict = Verdict::Broken(vec![self.taken(&decision.key, &taken)]);
+        }
     }
 
-    /// Whether a unit that is live at a path will be there after this pass.
-    fn stays_at(&self, other: &UnitId, path: &HookPath) -> bool {
-        if other.source != self.record.spec.name {
-            return true;
+    fn decided_move(&self, decision: &Decision) -> Option<Move> {
+        match &decision.verdict {
+            Verdict::Step(step, version) => self.move_of(step, version.as_ref()),
+            Verdict::Broken(_) => None,
         }
-        let is_kept = self.is_suspended()
-            || self
-                .units
-                .get(&other.key)
-                .is_some_and(|unit| unit.record.suspended.is_some() || unit.record.hold.is_some());
-        match self.catalog.get(&other.key) {
-            None => is_kept || self.catalog.is_kept(&other.key),
-            Some(Entry { state: Err(_), .. }) => true,
-            Some(entry) => is_kept || entry.hook_path() == Some(path),
+    }
+
+    /// What a step does with the path of its unit; `None` where it is nowhere before and after, or nothing is done.
+    pub(super) fn move_of(&self, step: &Step, version: Option<&Arc<Version>>) -> Option<Move> {
+        let path = |version: &Arc<Version>| Some(version.spec.hook()?.path.clone());
+        let from = self.core.registry.get(&step.unit).as_ref().and_then(path);
+        let to = match step.action {
+            Action::Noop if step.rule == Rule::Same => from.clone(),
+            Action::Noop => return None,
+            Action::Sync => version.and_then(path),
+            Action::Remove => None,
+        };
+        (from.is_some() || to.is_some()).then(|| Move { unit: step.unit.clone(), from, to })
+    }
+
+    /// What is wrong with a unit that came to a path after another one.
+    pub(super) fn taken(&self, key: &Arc<str>, taken: &Taken) -> Problem {
+        let problem = hook::taken(&taken.path, &taken.by);
+        match self.catalog.get(key).map(|entry| &entry.state) {
+            Some(Ok(unit)) => chain::at_place(problem, unit),
+            _ => problem,
         }
+    }
+
+    /// The units that ask for a path which one of these decisions leaves.
+    pub(super) fn heirs(&self, decisions: &[Decision]) -> impl Iterator<Item = Arc<str>> {
+        let left = decisions.iter().filter_map(|decision| {
+            let one = self.decided_move(decision)?;
+            one.from.filter(|from| one.to.as_ref() != Some(from))
+        });
+        left.flat_map(|path| self.catalog.hooked(&path).cloned().collect::<Vec<_>>())
+            .filter(|key| !self.is_unread(key))
+    }
+
+    /// Lets calls of a path wait for a moment, once it is left, for the units that will come to it.
+    pub(super) fn note_waiting(&self, decisions: &[Decision]) {
+        let is_taken = |problem: &Problem| problem.reason == Reason::PathTaken;
+        let waits = |decision: &Decision| {
+            let path = match &decision.verdict {
+                Verdict::Broken(problems) if problems.iter().any(is_taken) => {
+                    self.catalog.get(&decision.key)?.hook_path().cloned()
+                }
+                _ => None,
+            };
+            Some((self.unit_id(&decision.key), path))
+        };
+        self.core.registry.note_waiting(decisions.iter().filter_map(waits));
     }
 
     /// Before the catalog takes `found` in: the paths that units ask for of which something differs.

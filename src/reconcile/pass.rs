@@ -91,6 +91,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         self.tell_begin(&decisions);
         let (done, decisions) = self.act(order, decisions, phases).await?;
+        self.note_waiting(&decisions);
         let undecided = std::mem::take(&mut self.undecided);
         self.undecided =
             undecided.iter().filter(|key| self.is_unread(key) || held.contains(*key)).cloned().collect();
@@ -260,7 +261,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     }
 
     /// Whether a unit was being written when it was read: nothing is decided about it, least of all that it is gone.
-    fn is_unread(&self, key: &Arc<str>) -> bool {
+    pub(super) fn is_unread(&self, key: &Arc<str>) -> bool {
         self.unread.contains(&Some(Arc::clone(key)))
             || (self.unread.contains(&None) && self.catalog.dir_of(key).is_none())
     }
@@ -321,7 +322,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if !self.first_pass_done {
             return Vec::new();
         }
-        self.keys_to_decide(order).into_iter().filter_map(|key| self.decide(order, key)).collect()
+        let mut keys = self.keys_to_decide(order);
+        let (mut decisions, mut asked) = (Vec::with_capacity(keys.len()), BTreeSet::new());
+        while !keys.is_empty() {
+            decisions.extend(keys.iter().filter_map(|key| self.decide(order, Arc::clone(key))));
+            asked.append(&mut keys);
+            keys = self.heirs(&decisions).filter(|key| !asked.contains(key)).collect();
+        }
+        self.refuse_taken(&mut decisions);
+        decisions
     }
 
     fn decide(&mut self, order: &PassOrder, key: Arc<str>) -> Option<Decision> {
@@ -342,7 +351,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         {
             return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
         }
-        let barred = |unit| self.circle_of(&key, unit).or_else(|| self.unserved(&key, unit));
+        let barred = |unit| self.circle_of(&key, unit).or_else(|| self.secretless(unit));
         if let Some(problem) = desired.as_ref().and_then(barred) {
             return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
         }

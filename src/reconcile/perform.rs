@@ -1,6 +1,6 @@
 //! Carries a plan out: removals first, then the rest. The plan leaves no choice.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use crate::model::problem::{Problem, Reason};
 use crate::model::step::{Action, Restart, Rule, Step};
 use crate::model::unit::Version;
 use crate::observe::{Source, Want};
+use crate::plan::hook::{self, Taken};
 
 use super::daemons::Settled;
 use super::message::{Doing, Message, PassOrder, Refusal};
@@ -23,6 +24,7 @@ use super::source_loop::SourceLoop;
 use super::units::Unit;
 
 /// What became of the decisions of a pass.
+#[derive(Default)]
 pub(super) struct Acted {
     /// Steps that are over.
     pub finished: Vec<Finished>,
@@ -39,11 +41,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     pub(super) async fn act(
         &mut self,
         order: &PassOrder,
-        decisions: Vec<Decision>,
+        mut decisions: Vec<Decision>,
         phases: Phases,
     ) -> Result<(Acted, Vec<Decision>), Refusal> {
-        let mut acted =
-            Acted { finished: Vec::new(), broken: Vec::new(), noops: Vec::new(), begun: Vec::new() };
+        let mut acted = Acted::default();
         let mut doings = Vec::new();
         for decision in &decisions {
             match &decision.verdict {
@@ -56,16 +57,16 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 }
             }
         }
-        let damaged = self.fill_blobs(&doings).await?;
-        doings.retain(|doing| match damaged.iter().find(|(unit, _)| *unit == doing.step.unit.key) {
-            Some((key, problem)) => {
-                acted.broken.push((Arc::clone(key), vec![problem.clone()]));
-                false
-            }
-            None => true,
-        });
+        let mut refused: HashMap<Arc<str>, Problem> = self.fill_blobs(&doings).await?.into_iter().collect();
+        doings.retain(|doing| !refused.contains_key(&doing.step.unit.key));
         doings.sort_by_key(|doing| doing.step.action != Action::Remove);
-        self.begin(doings, &mut acted);
+        refused.extend(self.begin(doings, &mut acted));
+        for decision in &mut decisions {
+            if let Some(problem) = refused.remove(&decision.key) {
+                acted.broken.push((Arc::clone(&decision.key), vec![problem.clone()]));
+                decision.verdict = Verdict::Broken(vec![problem]);
+            }
+        }
         Ok((acted, decisions))
     }
 
@@ -97,10 +98,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
     }
 
-    /// Does the steps that are done at once and starts the others.
-    pub(super) fn begin(&mut self, doings: Vec<Doing>, acted: &mut Acted) {
+    /// Does the steps that are done at once and starts the others; gives back what came to a path too late.
+    pub(super) fn begin(&mut self, mut doings: Vec<Doing>, acted: &mut Acted) -> Vec<(Arc<str>, Problem)> {
         let (mut stops, mut starts) = (Vec::new(), Vec::new());
-        self.register(&doings);
+        let late = self.register(&doings);
+        doings.retain(|doing| late.iter().all(|(key, _)| *key != doing.step.unit.key));
         for doing in doings {
             let id = &doing.step.unit;
             match (doing.step.restart, &doing.version) {
@@ -127,27 +129,33 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if !stops.is_empty() || !starts.is_empty() {
             self.follow(stops, starts);
         }
+        late
     }
 
     /// Makes live what is to be live. A path that goes from one task to another is never without one.
-    fn register(&mut self, doings: &[Doing]) {
-        let (mut together, mut rest) = (Vec::new(), Vec::new());
+    fn register(&mut self, doings: &[Doing]) -> Vec<(Arc<str>, Problem)> {
+        let (mut moves, mut together) = (Vec::new(), Vec::new());
         for doing in doings {
-            let id = &doing.step.unit;
-            let is_hook = |version: &Arc<Version>| version.spec.hook().is_some();
-            let was_hook = || self.core.registry.get(id).as_ref().is_some_and(is_hook);
-            let (change, is_hook) = match &doing.version {
-                Some(version) => (Change::Put(Arc::clone(version)), is_hook(version) || was_hook()),
-                None => (Change::Remove(id.clone()), was_hook()),
-            };
-            if is_hook { &mut together } else { &mut rest }.push(change);
+            let (change, one) = (change_of(doing), self.move_of(&doing.step, doing.version.as_ref()));
+            match one {
+                Some(one) => {
+                    moves.push(one);
+                    together.push(change);
+                }
+                None => drop(self.core.registry.change(vec![change])),
+            }
         }
-        for change in rest {
-            self.core.registry.change(vec![change]);
+        if moves.is_empty() {
+            return Vec::new();
         }
-        if !together.is_empty() {
-            self.core.registry.change(together);
-        }
+        // Decided again under the lock: a task of another source may have come to a path meanwhile.
+        let refused = self.core.registry.change_paths(together, |there| hook::refused(&moves, there));
+        let told = |(at, taken): (usize, Taken)| {
+            let key = Arc::clone(&moves[at].unit.key);
+            let problem = self.taken(&key, &taken);
+            (key, problem)
+        };
+        refused.into_iter().map(told).collect()
     }
 
     /// Waits beside the loop until processes have ended, then starts others, and reports each.
@@ -225,5 +233,12 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             Problem::new(Reason::Unreadable, "the file changed before it could be kept").in_file(path)
         };
         Ok(lost.map(|(key, path, _)| (key, problem(path))).collect())
+    }
+}
+
+fn change_of(doing: &Doing) -> Change {
+    match &doing.version {
+        Some(version) => Change::Put(Arc::clone(version)),
+        None => Change::Remove(doing.step.unit.clone()),
     }
 }

@@ -1,5 +1,7 @@
 //! The loop with a fake source: who is served at the path of a webhook.
 
+use std::time::Duration;
+
 use kindling::model::condition::ConditionType::{Ready, Stalled};
 use kindling::model::event::EventType;
 use kindling::model::id::{SourceName, UnitId};
@@ -189,4 +191,129 @@ async fn a_webhook_without_its_secret_is_a_problem_and_is_not_live() {
     assert!(told.ends_with("gets the line `allow: {env: [ALLOWED, OWN_SECRET, OTHER]}`"), "{told}");
     world.until("c is told", |world| world.condition("c", Ready).contains("keeps for itself")).await;
     assert!(served(&world, "/hooks/b").is_none() && served(&world, "/hooks/c").is_none());
+}
+
+const NOT_ALLOWED: &str = "webhook: /hooks/y, bearer: '${OTHER}'";
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_cannot_leave_its_path_keeps_it() {
+    let files = FakeFiles::default();
+    hook(&files, "b", "webhook: /hooks/x");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "b").await;
+    // It wants to go elsewhere and must not.
+    hook(&files, "b", NOT_ALLOWED);
+    hook(&files, "a", "webhook: /hooks/x");
+    world.until("a is told", |world| world.condition("a", Ready).contains("where `s/b` is served")).await;
+    world.until("b is told", |world| world.condition("b", Ready).contains("NotAllowed")).await;
+    assert_eq!(served(&world, "/hooks/x").as_deref(), Some("s/b"));
+    // A restart changes nothing about it.
+    let world = world.again().await;
+    world.until("a is told", |world| world.condition("a", Ready).contains("where `s/b` is served")).await;
+    assert_eq!(served(&world, "/hooks/x").as_deref(), Some("s/b"));
+    // As soon as it may leave, both are where they want to be, in one step.
+    let registry = world.service.core().registry.clone();
+    let watch = tokio::spawn(async move {
+        let mut missing = 0;
+        while registry.at_hook("/hooks/y").is_none() {
+            missing += usize::from(registry.at_hook("/hooks/x").is_none());
+            tokio::task::yield_now().await;
+        }
+        missing + usize::from(registry.at_hook("/hooks/x").is_none())
+    });
+    hook(&files, "b", "webhook: /hooks/y");
+    world.until("a is well", |world| world.condition("a", Ready).starts_with("True")).await;
+    assert_eq!(served(&world, "/hooks/x").as_deref(), Some("s/a"));
+    assert_eq!(served(&world, "/hooks/y").as_deref(), Some("s/b"));
+    assert_eq!(watch.await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_not_served_keeps_nobody_out() {
+    let files = FakeFiles::default();
+    hook(&files, "a", NOT_ALLOWED);
+    hook(&files, "b", "webhook: /hooks/y");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "b").await;
+    assert_eq!(served(&world, "/hooks/y").as_deref(), Some("s/b"));
+    assert!(world.condition("a", Ready).contains("NotAllowed"));
+    // When its own mistake is mended the other one was there first.
+    hook(&files, "a", "webhook: /hooks/y");
+    world.until("a is told", |world| world.condition("a", Ready).contains("where `s/b` is served")).await;
+    assert_eq!(served(&world, "/hooks/y").as_deref(), Some("s/b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_held_keeps_no_path_but_its_own() {
+    let files = FakeFiles::default();
+    hook(&files, "a", "webhook: /hooks/x");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "a").await;
+    hook(&files, "a", "webhook: /hooks/y");
+    world.event(EventType::UnitUpdated, "a").await;
+    world.service.roll_back(&unit("a"), None).await.unwrap();
+    hook(&files, "b", "webhook: /hooks/y");
+    hook(&files, "c", "webhook: /hooks/x");
+    world.event(EventType::UnitRegistered, "b").await;
+    world.until("c is told", |world| world.condition("c", Ready).contains("where `s/a` is served")).await;
+    let paths = || [served(&world, "/hooks/x"), served(&world, "/hooks/y")].map(Option::unwrap);
+    assert_eq!(paths(), ["s/a", "s/b"]);
+    // The version that is held may not come back to where another one is now.
+    world.service.resume(&Subject::Unit(unit("a"))).await.unwrap();
+    world.until("a is told", |world| world.condition("a", Ready).contains("where `s/b` is served")).await;
+    assert_eq!(paths(), ["s/a", "s/b"]);
+    assert!(world.condition("c", Ready).contains("where `s/a` is served"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_tasks_change_places_in_one_step() {
+    let files = FakeFiles::default();
+    hook(&files, "a", "webhook: /hooks/x");
+    hook(&files, "b", "webhook: /hooks/y");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "b").await;
+    for (dir, path) in [("a", "/hooks/y"), ("b", "/hooks/x")] {
+        files.silently(&format!("{dir}/task.yaml"), Some(&manifest(dir, &format!("webhook: {path}"))));
+    }
+    world.service.reconcile(&all(), Reconcile::default()).await.unwrap();
+    world
+        .until("both are well", |world| {
+            ["a", "b"].iter().all(|key| world.condition(key, Ready).starts_with("True"))
+        })
+        .await;
+    assert_eq!(served(&world, "/hooks/x").as_deref(), Some("s/b"));
+    assert_eq!(served(&world, "/hooks/y").as_deref(), Some("s/a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_the_task_that_comes_from_another_source() {
+    let files = FakeFiles::default();
+    hook(&files, "a", "webhook: /hooks/x");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "a").await;
+    let second = second_source(&world).await;
+    hook(&second, "b", "webhook: /hooks/x");
+    world.until("b is told", |world| condition_of(world, "t/b").contains("where `s/a` is served")).await;
+    let registry = world.service.core().registry.clone();
+    let patience = Duration::from_secs(1);
+    let calls = tokio::spawn(async move {
+        let mut missing = 0;
+        loop {
+            match registry.coming_to_hook("/hooks/x", patience).await {
+                None => missing += 1,
+                Some(version) if version.unit.source.as_str() == "t" => return missing,
+                Some(_) => {}
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    files.remove("a/task.yaml").remove("a/task.sh");
+    world.until("b is well", |world| condition_of(world, "t/b").starts_with("True")).await;
+    assert_eq!(calls.await.unwrap(), 0);
+    // Where nobody comes any more, nobody waits.
+    second.remove("b/task.yaml").remove("b/task.sh");
+    world.until("b is gone", |world| served(world, "/hooks/x").is_none()).await;
+    let registry = &world.service.core().registry;
+    let began = tokio::time::Instant::now();
+    assert!(registry.coming_to_hook("/hooks/x", patience).await.is_none() && began.elapsed().is_zero());
 }
