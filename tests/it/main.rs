@@ -26,6 +26,7 @@ mod loop_cron;
 mod loop_daemons;
 mod loop_dev;
 mod loop_hooks;
+mod loop_paths;
 mod loop_nested;
 mod loop_pass;
 mod loop_runs;
