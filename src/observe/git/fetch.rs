@@ -318,7 +318,8 @@ fn unborn_head(found: &Ref) -> Option<String> {
     }
 }
 
-fn is_foreign(path: &Path) -> bool {
+/// Whether a file belongs to another user.
+pub(super) fn is_foreign(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let own = rustix::process::geteuid().as_raw();
     std::fs::metadata(path).is_ok_and(|meta| meta.uid() != own)

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 use super::error::Trouble;
 use super::fetch::Fetch;
 use super::job::Control;
+use super::near;
+use super::remote::Remote;
 use super::shared::Stores;
 use super::store::{self, Store};
 use super::tree::{Delta, Trees};
@@ -113,6 +115,9 @@ impl Request {
             return Ok(commit);
         }
         let attempt = store::next_attempt();
+        if let Some(commit) = self.copied(repo, have, attempt, control) {
+            return Ok(commit);
+        }
         let fetch = Fetch {
             repo,
             store: &self.store,
@@ -135,6 +140,24 @@ impl Request {
             }
         }
         Ok(commit)
+    }
+
+    /// The commit at the ref that was seen a moment ago in a repository on this machine, if it leads to what is here.
+    fn copied(
+        &self,
+        repo: &Repository,
+        have: Option<ObjectId>,
+        attempt: u64,
+        control: &Control,
+    ) -> Option<ObjectId> {
+        let (Remote::File(path), Some(seen)) = (&self.place.remote, self.probed) else { return None };
+        // Nothing is built upon what cannot be read: a fetch finds out what is wrong with it.
+        check(repo, have?).ok()?;
+        let commit = near::copy(path, seen, repo, &self.store, attempt, control)?;
+        if !control.is_abandoned() {
+            self.store.settle(attempt, commit);
+        }
+        Some(commit)
     }
 
     fn finding(&self, repo: &Repository, commit: ObjectId, control: &Control) -> Result<Finding, Trouble> {

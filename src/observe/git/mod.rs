@@ -14,6 +14,7 @@ mod history;
 mod http;
 mod job;
 mod look;
+mod near;
 mod pack;
 mod plain;
 mod probe;

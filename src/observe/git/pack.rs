@@ -33,9 +33,8 @@ pub(super) fn is_due(store: &Store) -> bool {
 /// Writes one pack with all objects of the small ones; gives back those that it replaces.
 pub(super) fn consolidate(store: &Store, control: &Control) -> Result<Vec<PathBuf>, Trouble> {
     let dir = folder(store);
-    let failed = |error: io::Error| Trouble::StoreDamaged(format!("cannot write a pack: {error}"));
     let mut packs = Vec::new();
-    for index in indices(&dir).map_err(failed)? {
+    for index in indices(&dir).map_err(unwritten)? {
         packs.push(pack::Bundle::at(&index, Kind::Sha1).map_err(|error| Trouble::damaged(&error))?);
     }
     packs.sort_by_key(|one| one.index.num_objects());
@@ -79,17 +78,13 @@ fn indices(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Writes every object whole, once.
 fn write(packs: &[pack::Bundle], draft: &Path, control: &Control) -> Result<(), Trouble> {
-    let failed = |error: io::Error| Trouble::StoreDamaged(format!("cannot write a pack: {error}"));
     let mut all: Vec<(ObjectId, usize)> = Vec::new();
     for (number, one) in packs.iter().enumerate() {
         all.extend(one.index.iter().map(|entry| (entry.oid, number)));
     }
     all.sort_unstable();
     all.dedup_by_key(|(id, _)| *id);
-    let count = u32::try_from(all.len()).map_err(|error| failed(io::Error::other(error)))?;
-    let mut out =
-        Hashed { hasher: hasher(Kind::Sha1), file: io::BufWriter::new(File::create(draft).map_err(failed)?) };
-    out.write_all(&pack::data::header::encode(pack::data::Version::V2, count)).map_err(failed)?;
+    let mut out = Draft::begin(draft, all.len())?;
     let (mut buffer, mut inflate) = (Vec::new(), zlib::Inflate::default());
     for (id, number) in all {
         if control.interrupted().load(Ordering::Relaxed) {
@@ -98,19 +93,63 @@ fn write(packs: &[pack::Bundle], draft: &Path, control: &Control) -> Result<(), 
         let found = packs[number].find(&id, &mut buffer, &mut inflate, &mut pack::cache::Never);
         let found = found.map_err(|error| Trouble::damaged(&error))?;
         let (object, _) = found.ok_or_else(|| Trouble::lacks("object", id))?;
-        let header = match object.kind {
+        out.add(object.kind, object.data)?;
+    }
+    out.end()
+}
+
+/// Puts one pack with these objects into the repository.
+pub(super) fn put(
+    store: &Store,
+    attempt: u64,
+    objects: &[(gix::objs::Kind, Vec<u8>)],
+    control: &Control,
+) -> Result<(), Trouble> {
+    let dir = folder(store);
+    let draft = dir.join(format!(".tmp-copied-{attempt}"));
+    let write = || {
+        let mut out = Draft::begin(&draft, objects.len())?;
+        objects.iter().try_for_each(|(kind, data)| out.add(*kind, data))?;
+        out.end()
+    };
+    let made = write().and_then(|()| adopt(&draft, &dir, control));
+    let _ = fs::remove_file(&draft);
+    made.map(drop)
+}
+
+/// A pack that is being written: every object whole.
+struct Draft(Hashed);
+
+impl Draft {
+    fn begin(at: &Path, count: usize) -> Result<Self, Trouble> {
+        let count = u32::try_from(count).map_err(|error| unwritten(io::Error::other(error)))?;
+        let file = io::BufWriter::new(File::create(at).map_err(unwritten)?);
+        let mut out = Hashed { hasher: hasher(Kind::Sha1), file };
+        out.write_all(&pack::data::header::encode(pack::data::Version::V2, count)).map_err(unwritten)?;
+        Ok(Self(out))
+    }
+
+    fn add(&mut self, kind: gix::objs::Kind, data: &[u8]) -> Result<(), Trouble> {
+        let header = match kind {
             gix::objs::Kind::Commit => pack::data::entry::Header::Commit,
             gix::objs::Kind::Tree => pack::data::entry::Header::Tree,
             gix::objs::Kind::Blob => pack::data::entry::Header::Blob,
             gix::objs::Kind::Tag => pack::data::entry::Header::Tag,
         };
-        header.write_to(object.data.len() as u64, &mut out).map_err(failed)?;
-        let mut deflate = zlib::stream::deflate::Write::new(&mut out, zlib::Compression::BEST_SPEED);
-        deflate.write_all(object.data).and_then(|()| deflate.flush()).map_err(failed)?;
+        header.write_to(data.len() as u64, &mut self.0).map_err(unwritten)?;
+        let mut deflate = zlib::stream::deflate::Write::new(&mut self.0, zlib::Compression::BEST_SPEED);
+        deflate.write_all(data).and_then(|()| deflate.flush()).map_err(unwritten)
     }
-    let Hashed { hasher, mut file } = out;
-    let id = hasher.try_finalize().map_err(|error| Trouble::damaged(&error))?;
-    file.write_all(id.as_slice()).and_then(|()| file.flush()).map_err(failed)
+
+    fn end(self) -> Result<(), Trouble> {
+        let Hashed { hasher, mut file } = self.0;
+        let id = hasher.try_finalize().map_err(|error| Trouble::damaged(&error))?;
+        file.write_all(id.as_slice()).and_then(|()| file.flush()).map_err(unwritten)
+    }
+}
+
+fn unwritten(error: io::Error) -> Trouble {
+    Trouble::StoreDamaged(format!("cannot write a pack: {error}"))
 }
 
 /// Reads the draft back, checks every object, and puts it beside the others under its name, with an index.

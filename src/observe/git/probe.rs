@@ -42,7 +42,7 @@ pub(super) fn look(path: &Path, followed: &Followed) -> Probe {
 }
 
 /// The folder that holds the refs, for the layouts whose refs are plain files there.
-fn git_dir(path: &Path) -> Option<PathBuf> {
+pub(super) fn git_dir(path: &Path) -> Option<PathBuf> {
     let holds_refs = |dir: &Path| dir.join("HEAD").is_file() && dir.join("refs").is_dir();
     let inner = path.join(".git");
     if holds_refs(path) { Some(path.to_owned()) } else { holds_refs(&inner).then_some(inner) }

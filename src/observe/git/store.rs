@@ -79,15 +79,7 @@ impl Store {
 
     /// Opens the repository.
     pub(super) fn open(&self) -> Result<ThreadSafeRepository, Trouble> {
-        let slots =
-            gix::odb::store::init::Slots::AsNeededByDiskState { multiplier: 2.0, minimum: SPARE_PACKS };
-        gix::open::Options::isolated()
-            .with(gix::sec::Trust::Full)
-            .open_path_as_is(true)
-            .object_store_slots(slots)
-            .config_overrides([format!("gitoxide.objects.allocLimit={LARGEST_OBJECT}")])
-            .open(&self.path)
-            .map_err(|error| Trouble::damaged(&error))
+        open(&self.path)
     }
 
     /// Makes the commit that an attempt fetched the live one. A failure costs nothing but the knowledge at the next
@@ -204,6 +196,27 @@ impl Store {
         clear(&packs, 0, &|name| name.starts_with(".tmp"), STALE_AFTER);
         clear(&packs, 0, &|name| name.ends_with(".keep"), Duration::ZERO);
     }
+}
+
+fn open(path: &Path) -> Result<ThreadSafeRepository, Trouble> {
+    let slots = gix::odb::store::init::Slots::AsNeededByDiskState { multiplier: 2.0, minimum: SPARE_PACKS };
+    let overrides = [
+        format!("gitoxide.objects.allocLimit={LARGEST_OBJECT}"),
+        // An object is what its id says.
+        "core.useReplaceRefs=false".to_owned(),
+    ];
+    gix::open::Options::isolated()
+        .with(gix::sec::Trust::Full)
+        .open_path_as_is(true)
+        .object_store_slots(slots)
+        .config_overrides(overrides)
+        .open(path)
+        .map_err(|error| Trouble::damaged(&error))
+}
+
+/// Opens a repository that is not ours, to read objects.
+pub(super) fn open_other(git_dir: &Path) -> Result<ThreadSafeRepository, Trouble> {
+    open(git_dir)
 }
 
 /// A number for the next attempt.

@@ -3,6 +3,7 @@
 mod branch;
 mod figures;
 mod login;
+mod near;
 mod nested;
 mod reference;
 mod server;
