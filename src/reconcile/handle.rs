@@ -134,7 +134,7 @@ impl<T: Target> Handle<T> {
     /// Registers the versions that are deployed. Of sources that are started together all are registered before any of
     /// them is looked at, so that none takes what is another one's.
     pub fn register(&self, recorded: &[Recorded]) {
-        self.0.core.links.expect(recorded.iter().map(|of| of.source.spec.name.clone()));
+        self.0.core.links.await_looks(recorded.iter().map(|of| of.source.spec.name.clone()));
         for version in recorded.iter().flat_map(|of| &of.units).filter_map(|(_, version)| version.as_ref()) {
             self.0.core.registry.put(Arc::clone(version));
         }

@@ -38,7 +38,7 @@ struct Known {
 
 impl Links {
     /// Sources are about to be started: until each was looked at, nobody knows what its tasks are chained to.
-    pub(super) fn expect(&self, sources: impl Iterator<Item = SourceName>) {
+    pub(super) fn await_looks(&self, sources: impl Iterator<Item = SourceName>) {
         let mut known = self.known();
         for source in sources {
             known.awaited.entry(source).or_default();
@@ -193,7 +193,7 @@ mod tests {
         let (inbox, mut told) = unbounded_channel();
         let [a, b, c] = ["a/x", "b/x", "c/x"].map(|text| id(text).source);
         links.join(a.clone(), inbox);
-        links.expect([a.clone(), b.clone(), c.clone()].into_iter());
+        links.await_looks([a.clone(), b.clone(), c.clone()].into_iter());
         links.wake_after(&b, id("a/x"));
         links.wake_after(&c, id("a/y"));
         links.looked(&a);
