@@ -491,9 +491,7 @@ impl Parts {
         for recorded in recorded {
             service.start_source(recorded);
         }
-        for recorded in service.recorded(gone).await? {
-            service.discard_source(recorded);
-        }
+        service.discard_sources(service.recorded(gone).await?).await;
         Ok(())
     }
 }

@@ -94,6 +94,7 @@ fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Repor
             forced: false,
             backing_off: false,
             in_progress: None,
+            is_leaving: false,
         });
         if step.action != Action::Noop {
             report.steps.push(Done { step, error: None });

@@ -33,6 +33,8 @@ pub struct Facts<'a> {
     pub backing_off: bool,
     /// The hash that a step under way will deploy.
     pub in_progress: Option<UnitHash>,
+    /// Whether the step under way takes it away.
+    pub is_leaving: bool,
 }
 
 /// What an inspection found of a unit.
@@ -50,6 +52,8 @@ pub fn decide(facts: &Facts<'_>) -> Step {
     match (facts.desired, facts.deployed) {
         (None, None) => noop(facts, Rule::Same, "it is neither desired nor deployed"),
         _ if facts.suspended => noop(facts, Rule::Suspended, "it is suspended"),
+        // Another one would only take its place, and be told of its end in turn, until its process is gone.
+        (None, Some(_)) if facts.is_leaving => noop(facts, Rule::InProgress, "its removal is under way"),
         (None, Some(old)) => remove(facts, old),
         (Some(new), old) => deploy(facts, new, old),
     }

@@ -210,5 +210,6 @@ impl Board {
         self.0.relays.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.told.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.0.read.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.looked.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

@@ -179,18 +179,22 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
 
     /// The unit that another one is chained to: as its manifest has it, else as it is live.
     fn chained_to(&self, unit: &UnitId) -> Option<UnitId> {
-        let link = if self.is_own(unit) { self.link(unit) } else { self.core.links.get(unit) };
-        match link {
-            Link::To(from) => self.origin_of(unit, &from),
+        self.named_by(unit).and_then(|from| self.origin_of(unit, &from))
+    }
+
+    /// What a unit is chained to, as it is written.
+    pub(super) fn named_by(&self, unit: &UnitId) -> Option<Arc<str>> {
+        match if self.is_own(unit) { self.link(unit) } else { self.core.links.get(unit) } {
+            Link::To(from) => Some(from),
             Link::None => None,
             Link::Unknown => match &self.core.registry.get(unit)?.spec.trigger {
-                Trigger::Chain(chain) => self.origin_of(unit, &chain.from),
+                Trigger::Chain(chain) => Some(chain.from.as_str().into()),
                 _ => None,
             },
         }
     }
 
-    fn origin_of(&self, unit: &UnitId, from: &str) -> Option<UnitId> {
+    pub(super) fn origin_of(&self, unit: &UnitId, from: &str) -> Option<UnitId> {
         chain::origin(unit, from, |other| self.is_there(other))
     }
 
@@ -198,7 +202,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if self.is_own(unit) {
             self.catalog.get(&unit.key).is_some()
         } else {
-            self.core.board.unit(unit).is_some()
+            // What is chained counts before it is recorded: of sources that are looked at together, the last one that
+            // looks for circles sees the links of all.
+            self.core.board.unit(unit).is_some() || matches!(self.core.links.get(unit), Link::To(_))
         }
     }
 }

@@ -68,6 +68,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             forced: true,
             backing_off: false,
             in_progress: None,
+            is_leaving: false,
         };
         let step = decide::roll_back(&facts, &version);
         let order = PassOrder::new(Cause::new(TriggerKind::Rollback, target.short()), Look::Away);

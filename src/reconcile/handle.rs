@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -43,10 +43,10 @@ pub struct Recorded {
 }
 
 /// What becomes of a source that was recorded.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
     Follow,
-    Discard,
+    /// No source is added while this one goes.
+    Discard(Arc<OwnedMutexGuard<()>>),
 }
 
 type Opener<T> = Box<dyn Fn(&Handle<T>, Recorded, Start) + Send + Sync>;
@@ -59,8 +59,8 @@ struct Inner<T> {
     loops: RwLock<HashMap<SourceName, mpsc::UnboundedSender<Message>>>,
     open: Opener<T>,
     tasks: TaskTracker,
-    /// Held while a source is added, so that no two have one name.
-    adding: tokio::sync::Mutex<()>,
+    /// Held while a source is added, so that no two have one name, and while those go that were left out at the start.
+    adding: Arc<Mutex<()>>,
     began: Instant,
 }
 
@@ -106,8 +106,9 @@ impl<T: Target> Handle<T> {
             let core = Arc::clone(&handle.0.core);
             let made =
                 SourceLoop::new(core, Arc::clone(&observer), record, units, gone, (outbox.clone(), inbox));
-            if start == Start::Discard {
+            if let Start::Discard(alone) = start {
                 handle.0.tasks.spawn(async move {
+                    let _alone = alone;
                     if let Err(refusal) = made.discard().await {
                         tracing::error!(
                             "source {name} left the configuration, but its units stay: {refusal}"
@@ -120,7 +121,7 @@ impl<T: Target> Handle<T> {
             handle.0.tasks.spawn(made.run());
         });
         let loops = RwLock::new(HashMap::new());
-        let (tasks, adding) = (TaskTracker::new(), tokio::sync::Mutex::new(()));
+        let (tasks, adding) = (TaskTracker::new(), Arc::default());
         Self(Arc::new(Inner { core, loops, open, tasks, adding, began: Instant::now() }))
     }
 
@@ -133,6 +134,7 @@ impl<T: Target> Handle<T> {
     /// Registers the versions that are deployed. Of sources that are started together all are registered before any of
     /// them is looked at, so that none takes what is another one's.
     pub fn register(&self, recorded: &[Recorded]) {
+        self.0.core.links.await_looks(recorded.iter().map(|of| of.source.spec.name.clone()));
         for version in recorded.iter().flat_map(|of| &of.units).filter_map(|(_, version)| version.as_ref()) {
             self.0.core.registry.put(Arc::clone(version));
         }
@@ -153,9 +155,13 @@ impl<T: Target> Handle<T> {
         self.0.tasks.spawn(schedule::run(Arc::clone(&self.0.core)));
     }
 
-    /// Takes the units of a source away that nothing follows any more.
-    pub fn discard_source(&self, recorded: Recorded) {
-        (self.0.open)(self, recorded, Start::Discard);
+    /// Takes the units of sources away that nothing follows any more. It goes on by itself; a source of the same name
+    /// that is added meanwhile comes after it.
+    pub async fn discard_sources(&self, recorded: Vec<Recorded>) {
+        let alone = Arc::new(Arc::clone(&self.0.adding).lock_owned().await);
+        for recorded in recorded {
+            (self.0.open)(self, recorded, Start::Discard(Arc::clone(&alone)));
+        }
     }
 
     /// What the store has of these sources.
@@ -309,8 +315,15 @@ impl<T: Target> Handle<T> {
     /// # Errors
     /// The store cannot be written.
     async fn prune(&self, name: &SourceName, cause: Cause) -> Result<Report, Refusal> {
+        let before = self.0.loops.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let report = self.ask(name, |reply| Message::Prune(cause, reply)).await?;
-        self.0.loops.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let mut loops = self.0.loops.write().unwrap_or_else(PoisonError::into_inner);
+        // A source of this name may have been added already since it ended.
+        let is_same =
+            |ended: &mpsc::UnboundedSender<_>| loops.get(name).is_some_and(|now| now.same_channel(ended));
+        if before.as_ref().is_some_and(is_same) {
+            loops.remove(name);
+        }
         Ok(report)
     }
 

@@ -32,9 +32,46 @@ struct Known {
     /// From what a `from` names, as it is written, to the tasks that name it.
     named: HashMap<Arc<str>, BTreeSet<UnitId>>,
     loops: HashMap<SourceName, UnboundedSender<Message>>,
+    /// Sources whose first look is not over, with the units of others that wait for it.
+    awaited: BTreeMap<SourceName, BTreeSet<UnitId>>,
 }
 
 impl Links {
+    /// Sources are about to be started: until each was looked at, nobody knows what its tasks are chained to.
+    pub(super) fn await_looks(&self, sources: impl Iterator<Item = SourceName>) {
+        let mut known = self.known();
+        for source in sources {
+            known.awaited.entry(source).or_default();
+        }
+    }
+
+    /// The first look at a source is over, however it ended, or there will be none; whoever waits for it is told.
+    pub(super) fn looked(&self, source: &SourceName) {
+        let mut known = self.known();
+        if let Some(waiting) = known.awaited.remove(source) {
+            known.tell(waiting);
+        }
+    }
+
+    /// Whether the first look at any source is not over.
+    pub(super) fn is_any_awaited(&self) -> bool {
+        !self.known().awaited.is_empty()
+    }
+
+    /// Whether the first look at a source is not over.
+    pub(super) fn is_awaited(&self, source: &SourceName) -> bool {
+        self.known().awaited.contains_key(source)
+    }
+
+    /// Has the loop of a unit look at it again as soon as the first look at `source` is over.
+    pub(super) fn wake_after(&self, source: &SourceName, unit: UnitId) {
+        let mut known = self.known();
+        match known.awaited.get_mut(source) {
+            Some(waiting) => drop(waiting.insert(unit)),
+            None => known.tell([unit]),
+        }
+    }
+
     /// A source's loop begins.
     pub(super) fn join(&self, source: SourceName, inbox: UnboundedSender<Message>) {
         self.known().loops.insert(source, inbox);
@@ -44,6 +81,9 @@ impl Links {
     pub(super) fn leave(&self, source: &SourceName) {
         let mut known = self.known();
         known.loops.remove(source);
+        if let Some(waiting) = known.awaited.remove(source) {
+            known.tell(waiting);
+        }
         let gone: Vec<UnitId> = known.links.keys().filter(|unit| unit.source == *source).cloned().collect();
         for unit in gone {
             known.set(unit, Link::Unknown);
@@ -145,6 +185,27 @@ mod tests {
         links.tell_followers([id("b/y")].into_iter());
         assert!(told.try_recv().is_err());
         assert_eq!((links.get(&id("a/x")), links.get(&id("a/w"))), (Link::None, Link::Unknown));
+    }
+
+    #[test]
+    fn whoever_waits_for_a_first_look_is_told_when_it_is_over_and_only_then() {
+        let links = Links::default();
+        let (inbox, mut told) = unbounded_channel();
+        let [a, b, c] = ["a/x", "b/x", "c/x"].map(|text| id(text).source);
+        links.join(a.clone(), inbox);
+        links.await_looks([a.clone(), b.clone(), c.clone()].into_iter());
+        links.wake_after(&b, id("a/x"));
+        links.wake_after(&c, id("a/y"));
+        links.looked(&a);
+        assert!(told.try_recv().is_err() && links.is_awaited(&b));
+        links.looked(&b);
+        let is_of = |message, key: &str| matches!(message, Ok(Message::Rechain(keys)) if keys.contains(key));
+        assert!(is_of(told.try_recv(), "x") && !links.is_awaited(&b));
+        links.leave(&c);
+        assert!(is_of(told.try_recv(), "y") && !links.is_any_awaited());
+        // It was over before anybody could wait.
+        links.wake_after(&b, id("a/z"));
+        assert!(is_of(told.try_recv(), "z"));
     }
 
     #[test]

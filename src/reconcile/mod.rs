@@ -38,6 +38,7 @@ mod telling;
 mod timing;
 mod trouble;
 mod units;
+mod upstream;
 
 pub use pass::{MOST_ROUNDS, file_read};
 pub use source_loop::{SourceLoop, chance};

@@ -434,7 +434,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     /// The revision counts as deployed once what it asks for is live of every unit; gives back whether that changed.
     fn note_deployed(&mut self, draft: &Draft) -> bool {
         let is_noted = self.record.revisions.deployed == self.revision && !self.record.has_strayed;
-        if !self.first_pass_done || self.record.dev.is_some() || is_noted {
+        if !self.first_pass_done || self.record.dev.is_some() || is_noted || !self.undecided.is_empty() {
             return false;
         }
         if self.catalog.homeless_problems().next().is_some() || !self.nested.is_whole() {

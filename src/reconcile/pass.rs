@@ -85,7 +85,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             let of_sources = if of_source.is_empty() { Vec::new() } else { vec![(name.clone(), of_source)] };
             return Ok(Report { of_sources, ..report_of(name, &decisions, &[]) });
         }
-        let (decisions, held) = self.hold_doubtful(order, decisions);
+        let (decisions, mut held) = self.hold_doubtful(order, decisions);
+        let (decisions, waiting) = self.hold_chained(order, decisions);
+        held.extend(waiting);
         if let Some(gone) = self.needs_permission(order, &decisions) {
             return Err(self.stall_on_removals(&gone).await);
         }
@@ -387,6 +389,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             forced: order.force && named,
             backing_off: record.is_some_and(|record| self.waits(order, record, desired)),
             in_progress: unit.and_then(|unit| unit.busy).and_then(|(_, hash)| hash),
+            is_leaving: matches!(unit.and_then(|unit| unit.busy), Some((_, None))),
         }
     }
 

@@ -124,7 +124,7 @@ pub struct SourceLoop<S, T> {
     waiting: Vec<(Reply, Report, Awaited)>,
     pub(super) window: Window,
     pub(super) next_look: Instant,
-    deadline_of_first_pass: Instant,
+    pub(super) deadline_of_first_pass: Instant,
 }
 
 pub(super) struct Looking<S> {
@@ -224,6 +224,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             let start = PassOrder::new(Cause::new(TriggerKind::Start, ""), Look::Full);
             self.go_back_at = self.left_behind().map(|_| Instant::now() + PATIENCE_ON_RETURN);
             self.queue.push_back((start, None));
+        }
+        if self.is_suspended() {
+            // Nobody is to wait for a look that is not made.
+            self.core.links.looked(&self.record.spec.name);
         }
         loop {
             self.start_next().await;
@@ -335,7 +339,10 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let result = result.map(|report| report.after(order.so_far.report.clone()));
         let kind = self.record.spec.origin.kind();
         self.core.metrics().passed(&self.record.spec.name, kind, took + began.elapsed());
-        self.core.board.mark_looked(&self.record.spec.name);
+        if !self.core.board.is_looked_at(&self.record.spec.name) {
+            self.core.board.mark_looked(&self.record.spec.name);
+            self.core.links.looked(&self.record.spec.name);
+        }
         if self.first_pass_done {
             self.core.board.mark_read(&self.record.spec.name);
         }

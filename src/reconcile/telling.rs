@@ -65,8 +65,14 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let drafted: BTreeSet<&Arc<str>> = draft.keys().collect();
         let known = draft.units.iter().filter(|unit| self.units.contains(&unit.record.id.key)).count();
         let gone = draft.removed.iter().filter(|id| self.units.contains(&id.key)).count();
-        let rest = self.units.restless().filter(|unit| !drafted.contains(&unit.record.id.key));
+        let waiting: Vec<_> = self.undecided.iter().filter(|key| !drafted.contains(key)).collect();
+        let new = waiting.iter().filter(|key| !self.units.contains(key)).count();
+        let stays = |key: &Arc<str>| !drafted.contains(key) && !self.undecided.contains(key);
+        let rest = self.units.restless().filter(|unit| stays(&unit.record.id.key));
         let restless = rest.chain(&draft.units).map(|unit| facts_of(&unit.record, unit.busy.is_some()));
+        // What is to be decided yet is under way.
+        let undecided =
+            waiting.into_iter().map(|key| UnitFacts { key, is_busy: true, ..UnitFacts::default() });
         let was_live = self.record.revisions.deployed.as_ref() == Some(attempted) && !self.record.has_strayed;
         let is_any_away = self.nested.troubles().next().is_some();
         Facts {
@@ -75,8 +81,8 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             // What cannot be reached says nothing of a commit that is live: its units run on.
             stop: self.stop(is_any_away && !was_live),
             is_deployed: was_live && (is_any_away || self.nested.is_whole()),
-            units: self.units.len() - gone + draft.units.len() - known,
-            restless: restless.collect(),
+            units: self.units.len() - gone + draft.units.len() - known + new,
+            restless: restless.chain(undecided).collect(),
         }
     }
 

@@ -268,6 +268,25 @@ async fn one_that_goes_away_while_it_is_started_does_not_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_removal_that_takes_its_time_is_told_once() {
+    let (files, mut world) = with_daemon().await;
+    world.target.stop_takes(Duration::from_secs(10));
+    files.put("d/task.sh", "two\n");
+    world.until("it is being stopped", |world| world.condition("d", Ready).starts_with("Unknown")).await;
+    // The end of the step that this one takes the place of is told while it is under way.
+    files.remove("d/task.yaml").remove("d/task.sh");
+    world.event(EventType::UnitRemoved, "d").await;
+    let query = HistoryQuery { unit: Some(unit("d")), limit: 100, ..HistoryQuery::default() };
+    let rows = world.store.history(query).await.unwrap();
+    let told: Vec<_> = rows.iter().map(|(_, row)| (row.action.as_str(), row.outcome)).collect();
+    assert_eq!(
+        told,
+        [("remove", Outcome::Succeeded), ("sync", Outcome::Superseded), ("sync", Outcome::Succeeded)]
+    );
+    assert!(world.target.alive(&unit("d")).is_empty() && world.record("d").is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_one_that_goes_away_before_it_runs_does_not_stay() {
     let (files, world) = with_daemon().await;
     world.target.stop_takes(Duration::from_secs(5));

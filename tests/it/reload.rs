@@ -96,6 +96,45 @@ async fn sources_come_change_and_go_with_the_file() {
     sources_are(&client, &["mine", "one", "two"]).await;
 }
 
+/// The file lacked a source when the service was started, and has it again a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_comes_back_while_the_service_starts_has_its_units() {
+    let mut service = Service::new(&locals(&["one", "two"]));
+    for task in ["one/a", "two/a", "two/b"] {
+        service.task(task, &format!("echo {task}\n"));
+    }
+    service.start().await;
+    for round in 0..8 {
+        let client = service.client();
+        for unit in ["two/a", "two/b"] {
+            client.unit_until(unit, "is live", |unit| !hash(unit).is_empty()).await;
+        }
+        if round % 2 == 0 {
+            service.kill();
+        } else {
+            assert!(service.terminate().await.success());
+        }
+        service.configure(&locals(&["one"]));
+        service.spawn();
+        if round < 4 {
+            service.listening().await;
+        } else {
+            until("it has read the file", async || service.is_locked().then_some(())).await;
+        }
+        service.configure(&locals(&["one", "two"]));
+        let client = service.ready().await;
+        sources_are(&client, &["one", "two"]).await;
+        for unit in ["two/a", "two/b"] {
+            client.unit_until(unit, "is live again", |unit| !hash(unit).is_empty()).await;
+        }
+        // They are there for good, for runs, for commands and in the store.
+        client.reconcile().await;
+        assert_eq!(client.run("two/b").await["output"], "two/b", "round {round}");
+        let all = client.items("/api/v1/sources").await;
+        assert!(condition(&all[1], "Ready").starts_with("True Observed"), "round {round}: {all:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_edit_changes_nothing_and_is_told_with_its_place() {
     let mut service = Service::new(&locals(&["one", "two"]));

@@ -162,10 +162,16 @@ impl Service {
     /// The address, if it was written by the process that runs: one that was killed leaves its own behind.
     fn address(&self) -> Option<String> {
         let read = |name| std::fs::read_to_string(self.data_dir().join(name)).unwrap_or_default();
-        if read("lock").trim() != self.pid().to_string() {
+        if !self.is_locked() {
             return None;
         }
         read("address").strip_suffix('\n').map(str::to_owned)
+    }
+
+    /// Whether the process that runs holds the data directory.
+    pub fn is_locked(&self) -> bool {
+        std::fs::read_to_string(self.data_dir().join("lock"))
+            .is_ok_and(|text| text.trim() == self.pid().to_string())
     }
 
     /// Its process id.

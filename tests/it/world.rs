@@ -56,6 +56,7 @@ struct Files {
     looks: Vec<Ask>,
     torn: BTreeSet<String>,
     reads_take: Duration,
+    looks_take: Duration,
     sink_fails: bool,
     revision: Option<Revision>,
     fetched: Option<Revision>,
@@ -131,6 +132,18 @@ impl FakeFiles {
     pub fn reads_take(&self, time: Duration) -> &Self {
         self.0.lock().unwrap().reads_take = time;
         self
+    }
+
+    /// Lets every look take this long after it saw the files.
+    pub fn looks_take(&self, time: Duration) -> &Self {
+        self.0.lock().unwrap().looks_take = time;
+        self
+    }
+
+    /// What a file says; `None` where there is none.
+    pub fn text(&self, path: &str) -> Option<String> {
+        let files = self.0.lock().unwrap();
+        files.files.get(path).map(|bytes| String::from_utf8(bytes.clone()).unwrap())
     }
 
     /// Lets the place where contents are kept refuse them, or not.
@@ -233,13 +246,9 @@ fn tree_of(files: &BTreeMap<String, Vec<u8>>) -> Tree {
     tree
 }
 
-impl Source for FakeSource {
-    async fn observe(&mut self, ask: Ask, deployed: Option<Revision>) -> Result<Observation, ObserveError> {
-        self.files.0.lock().unwrap().hanging += 1;
-        while self.files.0.lock().unwrap().hangs {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        self.files.0.lock().unwrap().hanging -= 1;
+impl FakeSource {
+    /// The files as they are now.
+    fn see(&mut self, ask: Ask, deployed: Option<&Revision>) -> Result<Observation, ObserveError> {
         let mut files = self.files.0.lock().unwrap();
         files.looks.push(ask);
         if let Some(reason) = files.fails {
@@ -258,8 +267,23 @@ impl Source for FakeSource {
         let revision = files.revision.clone();
         files.fetched.clone_from(&revision);
         // A directory has no commits.
-        let rewritten = revision.is_some() && deployed.is_some() && deployed != revision;
+        let rewritten = revision.is_some() && deployed.is_some() && deployed != revision.as_ref();
         Ok(Observation { tree: Arc::new(tree), changes, revision, rewritten })
+    }
+}
+
+impl Source for FakeSource {
+    async fn observe(&mut self, ask: Ask, deployed: Option<Revision>) -> Result<Observation, ObserveError> {
+        self.files.0.lock().unwrap().hanging += 1;
+        while self.files.0.lock().unwrap().hangs {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.files.0.lock().unwrap().hanging -= 1;
+        let (seen, takes) = (self.see(ask, deployed.as_ref()), self.files.0.lock().unwrap().looks_take);
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        seen
     }
 
     async fn read(&mut self, wants: Vec<Want>, sink: Sink) -> Result<Vec<Reading>, ObserveError> {
@@ -379,7 +403,7 @@ impl World {
         let store = Store::in_memory().await.unwrap();
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let clock = Clock::going_from(now.0);
-        Self::start_by(files, FakeTarget::default(), store, dir, FastTime::start(), clock).await
+        Self::start_by(files, FakeTarget::default(), store, dir, FastTime::start(), (clock, None)).await
     }
 
     /// The same, where the source is a branch of a repository that is polled this often.
@@ -390,6 +414,18 @@ impl World {
     /// The same, where each commit counts as one that rewrites the branch.
     pub async fn start_guarded(files: &FakeFiles, poll_interval: Duration) -> Self {
         Self::start_git_with(files, poll_interval, Rewrite::Guard).await
+    }
+
+    /// A service with these sources, each the directory of its name, that has looked at none of them yet.
+    pub async fn start_sources(files: &FakeFiles, names: &[&str]) -> Self {
+        let store = Store::in_memory().await.unwrap();
+        for name in names {
+            let origin = Origin::Local(LocalOrigin { path: format!("/{name}").into(), debounce: None });
+            let spec = SourceSpec { name: SourceName::new(name).unwrap(), origin, allow: Allow::default() };
+            store.put_source(&SourceRecord::new(spec, Declared::File)).await.unwrap();
+        }
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_with(files, FakeTarget::default(), store, dir, FastTime::start()).await
     }
 
     async fn start_git_with(files: &FakeFiles, poll_interval: Duration, rewrite: Rewrite) -> Self {
@@ -410,13 +446,18 @@ impl World {
 
     /// The same service after it was killed: its processes are gone, the store and the blobs are what is left.
     pub async fn again(self) -> Self {
+        self.again_without(None).await
+    }
+
+    /// The same, where a source has left the configuration meanwhile.
+    pub async fn again_without(self, left: Option<&SourceName>) -> Self {
         let Self { files, store, dir, time, service, .. } = self;
         service.core().closing.cancel();
         while files.0.lock().unwrap().hints.iter().any(|hints| !hints.is_closed()) {
             tokio::task::yield_now().await;
         }
         let clock = service.core().clock.clone();
-        Self::start_by(&files, FakeTarget::default(), store, dir, time, clock).await
+        Self::start_by(&files, FakeTarget::default(), store, dir, time, (clock, left)).await
     }
 
     async fn start_with(
@@ -426,7 +467,7 @@ impl World {
         dir: Arc<tempfile::TempDir>,
         time: FastTime,
     ) -> Self {
-        Self::start_by(files, target, store, dir, time, Clock::default()).await
+        Self::start_by(files, target, store, dir, time, (Clock::default(), None)).await
     }
 
     async fn start_by(
@@ -435,7 +476,7 @@ impl World {
         store: Store,
         dir: Arc<tempfile::TempDir>,
         time: FastTime,
-        clock: Clock,
+        (clock, left): (Clock, Option<&SourceName>),
     ) -> Self {
         let events = Events::default();
         let shared = Arc::new(target.clone());
@@ -486,11 +527,13 @@ impl World {
         let service = Handle::new(core, move |spec: &SourceSpec| FakeSource::new(&opened.of(spec)));
         *slot.lock().unwrap() = Some(service.clone());
         let sources = recorded_sources(&store).await;
+        let (gone, sources) = sources.into_iter().partition(|source| Some(&source.spec.name) == left);
         let recorded = service.recorded(sources).await.unwrap();
         service.register(&recorded);
         for recorded in recorded {
             service.start_source(recorded);
         }
+        service.discard_sources(service.recorded(gone).await.unwrap()).await;
         service.start_schedules();
         Self { time, files: files.clone(), target, service, events: listener, store, dir }
     }

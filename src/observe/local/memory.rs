@@ -88,10 +88,10 @@ impl Memory {
         gone
     }
 
-    /// Takes in the stamp of a directory that holds what it held.
-    pub(super) fn stamp(&mut self, dir: &RelPath, stamp: Option<Fields>) {
+    /// Takes in the stamp of a directory that holds what it held, and which one it is: its watch may be a new one.
+    pub(super) fn stamp(&mut self, dir: &RelPath, stamp: Option<Fields>, place: (u64, u64)) {
         if let Some(known) = self.dirs.get_mut(dir) {
-            known.listing.stamp = stamp;
+            (known.listing.stamp, known.listing.place) = (stamp, Some(place));
         }
     }
 

@@ -326,8 +326,8 @@ impl Observer {
                 next.push(Job { deep: true, ..job.clone() });
                 return Ok(());
             }
-            Found::Same(stamp) => {
-                self.memory.stamp(&job.dir, stamp);
+            Found::Same(stamp, at) => {
+                self.memory.stamp(&job.dir, stamp, at);
                 if !job.deep && walk.replaced.is_empty() {
                     return Ok(());
                 }

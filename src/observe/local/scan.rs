@@ -76,8 +76,8 @@ pub(super) enum Found {
     Gone,
     /// It is another directory than the one that is remembered, and the watch is on that one.
     Replaced,
-    /// As it is remembered, but for its stamp.
-    Same(Option<Fields>),
+    /// As it is remembered, but for its stamp and which directory it is.
+    Same(Option<Fields>, (u64, u64)),
     /// Not as it is remembered, or not known to be so.
     Listed(Box<Listing>),
 }
@@ -148,32 +148,29 @@ fn scan_on_this_thread(view: &View<'_>, jobs: &[Job]) -> (Vec<Found>, Option<Unr
     (found, None)
 }
 
-/// Whether a directory and all its files are as remembered, found without opening it.
+/// The device and inode of a directory that is as remembered with all its files, found without opening it.
 ///
 /// Paths are looked up by their whole text here, so a link that was put in place of a directory would be followed.
 /// Therefore nothing but equality is taken from it: whatever is reached with the inode and the times of before is
 /// what was there before.
-fn is_untouched(view: &View<'_>, job: &Job) -> bool {
-    let Some(known) = view.dirs.get(&job.dir).filter(|dir| dir.listed).map(|dir| &dir.listing) else {
-        return false;
-    };
+fn untouched(view: &View<'_>, job: &Job) -> Option<(u64, u64)> {
+    let known = view.dirs.get(&job.dir).filter(|dir| dir.listed).map(|dir| &dir.listing)?;
     if !view.quick || job.judge || job.dir.is_root() || known.own.is_some() || known.stamp.is_none() {
-        return false;
+        return None;
     }
     let look = |path: &RelPath| rustix::fs::statat(view.root, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok();
-    look(&job.dir).is_some_and(|stat| Some(Fields::of(&stat)) == known.stamp)
-        && known.files.iter().all(|(path, node)| {
-            let same = |stat: &Stat| {
-                let known = Fields::in_stamp(&node.stamp).map(|(fields, _)| fields);
-                stat::kind(stat) == Some(node.kind) && Some(Fields::of(stat)) == known
-            };
-            look(path).is_some_and(|stat| same(&stat))
-        })
+    let dir = look(&job.dir).filter(|stat| Some(Fields::of(stat)) == known.stamp)?;
+    let is_same = |path: &RelPath, node: &Node| {
+        let known = Fields::in_stamp(&node.stamp).map(|(fields, _)| fields);
+        look(path)
+            .is_some_and(|stat| stat::kind(&stat) == Some(node.kind) && Some(Fields::of(&stat)) == known)
+    };
+    known.files.iter().all(|(path, node)| is_same(path, node)).then_some((dir.st_dev, dir.st_ino))
 }
 
 fn list(view: &View<'_>, job: &Job, names: &mut Names) -> Result<Found, Errno> {
-    if is_untouched(view, job) {
-        return Ok(Found::Same(view.dirs.get(&job.dir).and_then(|dir| dir.listing.stamp)));
+    if let Some(place) = untouched(view, job) {
+        return Ok(Found::Same(view.dirs.get(&job.dir).and_then(|dir| dir.listing.stamp), place));
     }
     let fd = match open::dir(view.root, &job.dir) {
         Ok(fd) => fd,
@@ -212,7 +209,7 @@ fn list(view: &View<'_>, job: &Job, names: &mut Names) -> Result<Found, Errno> {
         lister.entry(name, kind)?;
     }
     Ok(match known {
-        Some(known) if !judge && known.holds_the_same(&lister.listing) => Found::Same(stamp),
+        Some(known) if !judge && known.holds_the_same(&lister.listing) => Found::Same(stamp, place),
         _ => Found::Listed(Box::new(lister.listing)),
     })
 }

@@ -98,6 +98,66 @@ async fn looks_in_the_middle_of_changes_lead_there_too() {
     }
 }
 
+/// Changes that go on while it looks and reads, at moments that nobody chose: `KINDLING_LOOP_SEED` repeats what was
+/// done, and not exactly when. `KINDLING_LOOP_ROUNDS` is the number of rounds.
+async fn play_beside(seed: u64, rounds: u64) {
+    let mut site = Site::new();
+    site.observe(Ask::Hinted).await;
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    for round in 0..rounds {
+        let root = site.root.clone();
+        let (mut theirs, mut ours) = (Dice(dice.roll(u64::MAX) | 1), Dice(dice.roll(u64::MAX) | 1));
+        let changes = std::thread::spawn(move || {
+            let mut log = Vec::new();
+            for step in 0..4 + theirs.roll(24) {
+                log.push(act(&root, &mut theirs, round * 100 + step));
+                match theirs.roll(4) {
+                    0 => std::thread::park_timeout(Duration::from_micros(theirs.roll(3000))),
+                    1 => std::thread::yield_now(),
+                    _ => {}
+                }
+            }
+            log
+        });
+        while !changes.is_finished() {
+            match ours.roll(8) {
+                0 => drop(site.observe(Ask::Full).await),
+                1..=2 if !site.model.is_empty() => {
+                    let at = usize::try_from(ours.roll(site.model.len() as u64)).unwrap();
+                    let path = site.model.keys().nth(at).unwrap().to_string();
+                    // It may be gone, or being written.
+                    drop(site.read(&path).await);
+                }
+                _ => {
+                    let wait = Duration::from_micros(ours.roll(2000));
+                    if tokio::time::timeout(wait, site.source.hint()).await.is_ok() {
+                        site.observe(Ask::Hinted).await;
+                    }
+                }
+            }
+        }
+        println!("seed {seed} round {round}: {:?}", changes.join().unwrap());
+        site.settle().await;
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_beside_looks_and_reads_lead_there_too() {
+    let rounds = number("KINDLING_LOOP_ROUNDS").unwrap_or(8);
+    match number("KINDLING_LOOP_SEED") {
+        Some(seed) => play_beside(seed, rounds).await,
+        None => {
+            for seed in 31..=36 {
+                play_beside(seed, rounds).await;
+            }
+        }
+    }
+}
+
 /// Without any watch: what is trusted of a directory's times is never wrong.
 #[tokio::test]
 async fn full_looks_alone_lead_there() {

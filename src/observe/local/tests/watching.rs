@@ -123,8 +123,21 @@ async fn directory_removed_and_made_again() {
 /// Should an event be lost in spite of all, a full look finds what is there and watches it.
 #[tokio::test]
 async fn a_directory_that_was_replaced_unseen_is_watched_anew() {
+    for moved_before in [false, true] {
+        replaced_unseen(moved_before).await;
+    }
+}
+
+async fn replaced_unseen(moved_before: bool) {
     let mut site = Site::seen(&["d/sub/one", "keep"]).await;
     site.quiet().await;
+    if moved_before {
+        // It is watched anew, and holds what it held.
+        site.rename("d", "e");
+        site.rename("e", "d");
+        site.settle().await;
+        site.quiet().await;
+    }
     site.write("next/sub/one", "another");
     std::fs::rename(site.at("d"), site.temp.path().join("away")).unwrap();
     site.rename("next", "d");
