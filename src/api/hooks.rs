@@ -30,6 +30,7 @@ use crate::reconcile::fire::Fire;
 use crate::reconcile::message::Refusal;
 
 use super::error::Failure;
+use super::inbound::{Sender, Standing};
 use super::{Api, State};
 
 pub(super) use self::gate::HookRules;
@@ -112,8 +113,14 @@ async fn admitted<T: Target>(
         gate::check_local(from.ip(), &parts.headers).map_err(|why| stranger(Failure::forbidden(why)))?;
     }
     gate::check_bearer(&keys, &parts.headers).map_err(stranger)?;
-    let body = api.webhooks.bodies.read(&parts.headers, body, true).await.map_err(Told::invalid)?;
-    gate::check_signature(&keys, &parts.headers, &body).map_err(stranger)?;
+    let signature = gate::shown_signature(&keys, &parts.headers).map_err(stranger)?;
+    let standing = if keys.bearer.is_some() { Standing::Proven } else { Standing::Unknown };
+    let sender = Sender::new(from.ip(), &parts.headers, standing);
+    let body = api.webhooks.bodies.read(&parts.headers, body, sender).await.map_err(unread)?;
+    gate::check_signature(&keys, signature, &body).map_err(stranger)?;
+    if !hook.is_bare() {
+        api.webhooks.bodies.prove(sender);
+    }
     if core.board.is_suspended(&version.unit) {
         return Err(Told::unavailable(Failure::failed("the task is suspended")));
     }
@@ -122,6 +129,11 @@ async fn admitted<T: Target>(
         Told::unavailable(Failure::failed("too many calls wait for their runs; come again later"))
     })?;
     Ok((call, may_run))
+}
+
+/// A body that gave way to others may be sent again.
+fn unread(failure: Failure) -> Told {
+    if failure.status.is_server_error() { Told::unavailable(failure) } else { Told::invalid(failure) }
 }
 
 fn read(method: HookMethod, parts: &Parts, body: &[u8]) -> Result<Call, Failure> {

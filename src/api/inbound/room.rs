@@ -1,0 +1,247 @@
+//! Room for the bodies that are on their way: when it is short, which of them gives way. Nobody waits for it.
+//!
+//! A body that nobody signed rightly is known for that only when it is whole. So room goes by what is known before: who
+//! showed a right signature lately comes first, networks share alike, and what comes in slowly gives way to what does not.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use axum::http::HeaderMap;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Room is taken in pieces of this many bytes.
+const PIECE: usize = 64 << 10;
+/// Networks that are remembered for a right signature.
+const MOST_PROVEN: usize = 1024;
+
+/// What is known of a body before it is whole; the least comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::api) enum Standing {
+    /// It goes to no place that is there.
+    Nowhere,
+    /// Nothing is known of its sender.
+    Unknown,
+    /// Its sender showed what proves it, or somebody of the same network did lately.
+    Proven,
+}
+
+/// Where a body comes from: the first 24 bits of an IPv4 address, the first 48 of an IPv6 one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::api) struct Network(IpAddr);
+
+impl Network {
+    /// That of an address.
+    fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8)).into(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into(),
+        })
+    }
+
+    /// That of a caller. What a proxy or tunnel on this machine passes on is of the address that it saw.
+    pub(in crate::api) fn of_caller(from: IpAddr, headers: &HeaderMap) -> Self {
+        let last = || {
+            let line = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+            line.rsplit(',').next()?.trim().parse().ok()
+        };
+        let is_here = from.to_canonical().is_loopback();
+        Self::of(is_here.then(last).flatten().unwrap_or(from))
+    }
+}
+
+/// The bodies that have taken room, and who is known.
+pub(super) struct Room {
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    count: u64,
+    taken: usize,
+    bodies: BTreeMap<u64, Taken>,
+    /// When a right signature came from each network last.
+    proven: HashMap<Network, Instant>,
+}
+
+struct Taken {
+    standing: Standing,
+    network: Network,
+    since: Instant,
+    received: usize,
+    room: usize,
+    gone: CancellationToken,
+}
+
+impl Taken {
+    /// Bytes a second.
+    fn pace(&self, now: Instant) -> u128 {
+        self.received as u128 * 1_000_000 / now.duration_since(self.since).as_micros().max(1)
+    }
+}
+
+/// A body in the room; it leaves when this is dropped.
+pub(super) struct Place<'a> {
+    room: &'a Room,
+    number: u64,
+    gone: CancellationToken,
+}
+
+impl Room {
+    /// Nobody is there; `most` in bytes.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, state: Mutex::default() }
+    }
+
+    /// Remembers that a right signature came from there.
+    pub(super) fn prove(&self, network: Network) {
+        let proven = &mut self.lock().proven;
+        if proven.len() >= MOST_PROVEN && !proven.contains_key(&network) {
+            let oldest = proven.iter().min_by_key(|(_, at)| **at).map(|(network, _)| *network);
+            oldest.map(|network| proven.remove(&network));
+        }
+        proven.insert(network, Instant::now());
+    }
+
+    /// A body comes that was on its way since `since`.
+    pub(super) fn enter(&self, standing: Standing, network: Network, since: Instant) -> Place<'_> {
+        let mut state = self.lock();
+        let is_proven = standing == Standing::Unknown && state.proven.contains_key(&network);
+        let standing = if is_proven { Standing::Proven } else { standing };
+        let (gone, number) = (CancellationToken::new(), state.count);
+        state.count += 1;
+        let taken = Taken { standing, network, since, received: 0, room: 0, gone: gone.clone() };
+        state.bodies.insert(number, taken);
+        Place { room: self, number, gone }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// Takes room for all that came in of the body so far, in bytes; others may have to give way. Gives back whether it
+    /// is there: otherwise this one gave way.
+    pub(super) fn grow(&self, received: usize) -> bool {
+        let now = Instant::now();
+        let mut state = self.room.lock();
+        let Some(own) = state.bodies.get_mut(&self.number) else { return false };
+        own.received = received;
+        let more = received.next_multiple_of(PIECE).saturating_sub(own.room);
+        own.room += more;
+        state.taken += more;
+        // A single one always fits: its own size has a limit too.
+        while state.taken > self.room.most && state.bodies.len() > 1 {
+            let Some(number) = gives_way(&state.bodies, now) else { break };
+            state.leave(number);
+            if number == self.number {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Returns when the body has given way.
+    pub(super) async fn gave_way(&self) {
+        self.gone.cancelled().await;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.room.lock().leave(self.number);
+    }
+}
+
+impl State {
+    fn leave(&mut self, number: u64) {
+        if let Some(taken) = self.bodies.remove(&number) {
+            self.taken -= taken.room;
+            taken.gone.cancel();
+        }
+    }
+}
+
+/// Of those of the least standing, the slowest one of the network that takes most.
+fn gives_way(bodies: &BTreeMap<u64, Taken>, now: Instant) -> Option<u64> {
+    let least = bodies.values().map(|taken| taken.standing).min()?;
+    let of_least = || bodies.iter().filter(|(_, taken)| taken.standing == least);
+    let mut networks: HashMap<Network, usize> = HashMap::new();
+    for (_, taken) in of_least() {
+        *networks.entry(taken.network).or_default() += taken.room;
+    }
+    let most = networks.values().max()?;
+    let slowest = of_least()
+        .filter(|(_, taken)| networks[&taken.network] == *most)
+        .min_by_key(|(number, taken)| (taken.pace(now), Reverse(**number)));
+    slowest.map(|(number, _)| *number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn network(address: &str) -> Network {
+        Network::of(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_network_is_that_of_who_called_the_proxy() {
+        let of = |from: &str, lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", line.parse().unwrap());
+            }
+            Network::of_caller(from.parse().unwrap(), &headers)
+        };
+        assert_eq!(of("192.0.2.7", &[]), network("192.0.2.99"));
+        assert_ne!(of("192.0.2.7", &[]), network("192.0.3.7"));
+        assert_eq!(of("::ffff:192.0.2.7", &[]), network("192.0.2.1"));
+        assert_eq!(of("2001:db8:1:2::3", &[]), network("2001:db8:1:ffff::"));
+        assert_eq!(of("192.0.2.7", &["198.51.100.1"]), network("192.0.2.7"), "anybody may say that");
+        assert_eq!(of("127.0.0.1", &["203.0.113.1, 198.51.100.1"]), network("198.51.100.2"));
+        assert_eq!(of("::1", &["203.0.113.1", "198.51.100.1"]), network("198.51.100.2"));
+        assert_eq!(of("127.0.0.1", &["nonsense"]), network("127.0.0.1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slowest_of_the_network_that_takes_most_gives_way() {
+        let room = Room::new(10 * PIECE);
+        let (a, b) = (network("192.0.2.1"), network("198.51.100.1"));
+        let start = Instant::now();
+        let enter = |network| room.enter(Standing::Unknown, network, start);
+        let (other, slow, fast) = (enter(b), enter(a), enter(a));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(other.grow(PIECE) && slow.grow(4 * PIECE) && fast.grow(5 * PIECE));
+        let newest = room.enter(Standing::Unknown, b, Instant::now());
+        assert!(newest.grow(2 * PIECE), "another one gives way");
+        slow.gave_way().await;
+        assert!(!slow.grow(5 * PIECE) && fast.grow(6 * PIECE));
+        // Now it is `a` that takes most again, by one body alone.
+        assert!(newest.grow(4 * PIECE) && !fast.grow(7 * PIECE) && other.grow(2 * PIECE));
+        drop((other, slow, fast, newest));
+        assert_eq!((room.lock().taken, room.lock().bodies.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_showed_a_right_signature_stays() {
+        let room = Room::new(4 * PIECE);
+        let (a, b) = (network("192.0.2.1"), network("198.51.100.1"));
+        room.prove(a);
+        let enter = |standing, network| room.enter(standing, network, Instant::now());
+        let proven = enter(Standing::Unknown, a);
+        let (unknown, nowhere) = (enter(Standing::Unknown, b), enter(Standing::Nowhere, a));
+        assert!(nowhere.grow(PIECE) && unknown.grow(PIECE) && proven.grow(3 * PIECE));
+        assert!(!nowhere.grow(PIECE) && !unknown.grow(2 * PIECE) && proven.grow(40 * PIECE));
+        for n in 0..2 * MOST_PROVEN {
+            room.prove(Network::of(Ipv4Addr::from_bits(u32::try_from(n << 8).unwrap()).into()));
+        }
+        assert_eq!(room.lock().proven.len(), MOST_PROVEN);
+    }
+}
