@@ -255,9 +255,7 @@ impl Reload {
         self.shared.retention.set(settings.retention);
         self.set_webhooks(&settings);
         if self.shared.told.follow(&settings, &self.service) {
-            for source in self.service.core().board.sources() {
-                self.service.look_sooner(&source.spec.name);
-            }
+            self.service.hosted_elsewhere();
         }
         // Before any source: no unit may read what is kindling's own from now on.
         anew |= self.service.core().trust.reserve(settings.own_variables.clone());

@@ -1,7 +1,8 @@
 //! Room for the bodies that are on their way: when it is short, which of them gives way. Nobody waits for it.
 //!
 //! A body that nobody signed rightly is known for that only when it is whole. So room goes by what is known before: who
-//! showed a right signature lately comes first, networks share alike, and what comes in slowly gives way to what does not.
+//! showed a right signature lately comes first, no network takes more than its share, and what comes in slowly gives way to
+//! what does not.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Room is taken in pieces of this many bytes.
 const PIECE: usize = 64 << 10;
+/// One network takes this part of the room at most while it is short, unless by one body alone.
+const SHARES: usize = 4;
 /// Networks that are remembered for a right signature.
 const MOST_PROVEN: usize = 1024;
 
@@ -136,7 +139,7 @@ impl Place<'_> {
         state.taken += more;
         // A single one always fits: its own size has a limit too.
         while state.taken > self.room.most && state.bodies.len() > 1 {
-            let Some(number) = gives_way(&state.bodies, now) else { break };
+            let Some(number) = gives_way(&state.bodies, self.room.most / SHARES, now) else { break };
             state.leave(number);
             if number == self.number {
                 return false;
@@ -166,17 +169,20 @@ impl State {
     }
 }
 
-/// Of those of the least standing, the slowest one of the network that takes most.
-fn gives_way(bodies: &BTreeMap<u64, Taken>, now: Instant) -> Option<u64> {
+/// Of those of the least standing the slowest one: of the network that takes most, where its bodies take more than its
+/// `share`.
+fn gives_way(bodies: &BTreeMap<u64, Taken>, share: usize, now: Instant) -> Option<u64> {
     let least = bodies.values().map(|taken| taken.standing).min()?;
     let of_least = || bodies.iter().filter(|(_, taken)| taken.standing == least);
-    let mut networks: HashMap<Network, usize> = HashMap::new();
+    let mut networks: HashMap<Network, (usize, usize)> = HashMap::new();
     for (_, taken) in of_least() {
-        *networks.entry(taken.network).or_default() += taken.room;
+        let (room, count) = networks.entry(taken.network).or_default();
+        (*room, *count) = (*room + taken.room, *count + 1);
     }
-    let most = networks.values().max()?;
+    let greedy = networks.iter().filter(|(_, (room, count))| *room > share && *count > 1);
+    let greediest = greedy.max_by_key(|(_, (room, _))| *room).map(|(network, _)| *network);
     let slowest = of_least()
-        .filter(|(_, taken)| networks[&taken.network] == *most)
+        .filter(|(_, taken)| greediest.is_none_or(|network| taken.network == network))
         .min_by_key(|(number, taken)| (taken.pace(now), Reverse(**number)));
     slowest.map(|(number, _)| *number)
 }
@@ -211,8 +217,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_slowest_of_the_network_that_takes_most_gives_way() {
-        let room = Room::new(10 * PIECE);
+    async fn the_slowest_gives_way_of_a_network_that_takes_more_than_its_share_first() {
+        let room = Room::new(11 * PIECE);
         let (a, b) = (network("192.0.2.1"), network("198.51.100.1"));
         let start = Instant::now();
         let enter = |network| room.enter(Standing::Unknown, network, start);
@@ -223,10 +229,11 @@ mod tests {
         assert!(newest.grow(2 * PIECE), "another one gives way");
         slow.gave_way().await;
         assert!(!slow.grow(5 * PIECE) && fast.grow(6 * PIECE));
-        // Now it is `a` that takes most again, by one body alone.
-        assert!(newest.grow(4 * PIECE) && !fast.grow(7 * PIECE) && other.grow(2 * PIECE));
+        assert!(newest.grow(5 * PIECE), "a single body is never too much of one network");
+        assert!(!other.grow(2 * PIECE) && fast.grow(6 * PIECE));
         drop((other, slow, fast, newest));
-        assert_eq!((room.lock().taken, room.lock().bodies.len()), (0, 0));
+        let state = room.lock();
+        assert_eq!((state.taken, state.bodies.len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
