@@ -7,6 +7,7 @@
 mod answer;
 mod gate;
 mod input;
+mod list;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,13 +28,14 @@ use crate::model::run::Run;
 use crate::model::unit::Version;
 use crate::reconcile::core::Core;
 use crate::reconcile::fire::Fire;
-use crate::reconcile::message::Refusal;
+use crate::reconcile::message::{Refusal, RefusalKind};
 
 use super::error::Failure;
 use super::inbound::{Sender, Standing};
 use super::{Api, State};
 
 pub(super) use self::gate::HookRules;
+pub(super) use self::list::list;
 
 /// Every path of a task webhook.
 pub(super) const ROUTE: &str = "/hooks/{*path}";
@@ -71,7 +73,10 @@ pub(super) async fn serve<T: Target>(
         return Failure::not_found("there is no such hook").into_response();
     };
     let told = match admitted(&api, version, hook, from, request).await {
-        Ok((call, may_run)) => run(core, Arc::clone(version), call, may_run).await,
+        Ok((call, may_run)) => {
+            let unrecorded = |refusal: Refusal| not_run(&api, from, refusal);
+            run(core, Arc::clone(version), call, may_run).await.unwrap_or_else(unrecorded)
+        }
         Err(told) => told,
     };
     core.metrics().hooked(&version.unit, told.result);
@@ -148,13 +153,25 @@ fn read(method: HookMethod, parts: &Parts, body: &[u8]) -> Result<Call, Failure>
     Ok(Call { detail: format!("{} {path}", method.as_str()), input: input.into(), waits })
 }
 
+/// Why the store or the disk does not take a run is for the log; a caller may be anybody.
+fn not_run<T: Target>(api: &Api<T>, from: SocketAddr, refusal: Refusal) -> Told {
+    if refusal.kind != RefusalKind::Failed {
+        return Told::unavailable(refusal.into());
+    }
+    api.webhooks.hooks.unrecorded.note_why(from.ip(), &refusal.message);
+    Told::unavailable(Failure::failed("the run could not be recorded; come again later"))
+}
+
 /// Runs the task and answers with what came of it.
+///
+/// # Errors
+/// It was not begun.
 async fn run<T: Target>(
     core: &Arc<Core<T>>,
     version: Arc<Version>,
     call: Call,
     may_run: OwnedSemaphorePermit,
-) -> Told {
+) -> Result<Told, Refusal> {
     let (core, waits) = (Arc::clone(core), call.waits);
     let hash = version.hash;
     let (told, started) = oneshot::channel();
@@ -165,9 +182,9 @@ async fn run<T: Target>(
         run
     });
     let lost = || Told::unavailable(Failure::failed("the run's end was not seen"));
-    match started.await {
+    let told = match started.await {
         Err(_) => lost(),
-        Ok(Err(refusal)) => Told::unavailable(refusal.into()),
+        Ok(Err(refusal)) => return Err(refusal),
         Ok(Ok(run)) if !waits => {
             let body = Json(json!({ "run": run.as_str() }));
             let response = (StatusCode::ACCEPTED, body).into_response();
@@ -177,7 +194,8 @@ async fn run<T: Target>(
             Ok(Some(run)) => answer::of_run(&run),
             _ => lost(),
         },
-    }
+    };
+    Ok(told)
 }
 
 /// Starts the run, tells its id, and follows it to the end of its last attempt.

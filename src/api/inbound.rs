@@ -92,7 +92,6 @@ impl Bodies {
     }
 
     async fn take(&self, headers: &HeaderMap, body: Body, sender: Sender) -> Result<Vec<u8>, Failure> {
-        let began = Instant::now();
         let max = usize::try_from(*self.max_bytes.get()).unwrap_or(usize::MAX);
         let too_large =
             || Failure::too_large(format!("a body has {max} bytes at most: `limits.webhook_body`"));
@@ -118,8 +117,7 @@ impl Bodies {
                 return Err(too_large());
             }
             if received > FREE_BYTES {
-                let place =
-                    place.get_or_insert_with(|| self.room.enter(sender.standing, sender.network, began));
+                let place = place.get_or_insert_with(|| self.room.enter(sender.standing, sender.network));
                 if !place.grow(received) {
                     return Err(gave_way());
                 }
@@ -158,6 +156,11 @@ impl Refused {
 
     /// Counts a refusal; the log is told now and then.
     pub(super) fn note(&self, from: IpAddr) {
+        self.note_why(from, "");
+    }
+
+    /// The same; the log is told why the last one was refused.
+    pub(super) fn note_why(&self, from: IpAddr, why: &str) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         since.count += 1;
         if since.by.len() < 16 || since.by.contains_key(&from) {
@@ -167,7 +170,8 @@ impl Refused {
             return;
         }
         let most = since.by.iter().max_by_key(|(_, count)| **count).map_or(from, |(address, _)| *address);
-        tracing::warn!("refused {} {}, most from {most}", since.count, self.what);
+        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        tracing::warn!("refused {} {}, most from {most}{why}", since.count, self.what);
         (since.told_at, since.count) = (Some(Instant::now()), 0);
         since.by.clear();
     }

@@ -259,8 +259,10 @@ impl Message {
             service.announce(&source, Announcement { commit, root, deliver, received_at, is_proof, detail });
         }
         // It was announced all the same; who sent it is to know that nothing will remember it.
-        let (number, is_repeat) =
-            noted.map_err(|why| Failure::failed(format!("the delivery could not be recorded: {why}")))?;
+        let (number, is_repeat) = noted.map_err(|why| {
+            tracing::error!("source {source}: a delivery could not be recorded: {why}");
+            Failure::failed("the delivery could not be recorded")
+        })?;
         core.metrics().delivered(&source, verdict.as_str());
         let status = if follows { StatusCode::ACCEPTED } else { StatusCode::OK };
         let reason = if is_repeat && follows { "the same body came before" } else { &reason };

@@ -300,7 +300,7 @@ async fn a_repository_that_cannot_be_reached_takes_back_nothing_that_was_said_of
 #[tokio::test(start_paused = true)]
 async fn what_a_host_said_holds_after_a_restart() {
     let forge = FakeForge::new();
-    let wait = Duration::from_mins(3);
+    let wait = Duration::from_secs(90);
     forge.rule(move |post| match post.revision.as_str() {
         "c1" => Outcome::Refused("it answered 403".into()),
         "c2" => Outcome::PostedLast { wait, why: "its limit is used up".into() },

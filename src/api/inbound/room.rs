@@ -4,7 +4,6 @@
 //! showed a right signature lately comes first, no network takes more than its share, and what comes in slowly gives way to
 //! what does not.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -73,17 +72,10 @@ struct State {
 struct Taken {
     standing: Standing,
     network: Network,
-    since: Instant,
-    received: usize,
     room: usize,
+    /// When it took its last piece.
+    grew: Instant,
     gone: CancellationToken,
-}
-
-impl Taken {
-    /// Bytes a second.
-    fn pace(&self, now: Instant) -> u128 {
-        self.received as u128 * 1_000_000 / now.duration_since(self.since).as_micros().max(1)
-    }
 }
 
 /// A body in the room; it leaves when this is dropped.
@@ -109,14 +101,14 @@ impl Room {
         proven.insert(network, Instant::now());
     }
 
-    /// A body comes that was on its way since `since`.
-    pub(super) fn enter(&self, standing: Standing, network: Network, since: Instant) -> Place<'_> {
+    /// A body comes.
+    pub(super) fn enter(&self, standing: Standing, network: Network) -> Place<'_> {
         let mut state = self.lock();
         let is_proven = standing == Standing::Unknown && state.proven.contains_key(&network);
         let standing = if is_proven { Standing::Proven } else { standing };
         let (gone, number) = (CancellationToken::new(), state.count);
         state.count += 1;
-        let taken = Taken { standing, network, since, received: 0, room: 0, gone: gone.clone() };
+        let taken = Taken { standing, network, room: 0, grew: Instant::now(), gone: gone.clone() };
         state.bodies.insert(number, taken);
         Place { room: self, number, gone }
     }
@@ -130,16 +122,17 @@ impl Place<'_> {
     /// Takes room for all that came in of the body so far, in bytes; others may have to give way. Gives back whether it
     /// is there: otherwise this one gave way.
     pub(super) fn grow(&self, received: usize) -> bool {
-        let now = Instant::now();
         let mut state = self.room.lock();
         let Some(own) = state.bodies.get_mut(&self.number) else { return false };
-        own.received = received;
         let more = received.next_multiple_of(PIECE).saturating_sub(own.room);
-        own.room += more;
+        if more == 0 {
+            return true;
+        }
+        (own.room, own.grew) = (own.room + more, Instant::now());
         state.taken += more;
         // A single one always fits: its own size has a limit too.
         while state.taken > self.room.most && state.bodies.len() > 1 {
-            let Some(number) = gives_way(&state.bodies, self.room.most / SHARES, now) else { break };
+            let Some(number) = gives_way(&state.bodies, self.room.most / SHARES) else { break };
             state.leave(number);
             if number == self.number {
                 return false;
@@ -169,9 +162,9 @@ impl State {
     }
 }
 
-/// Of those of the least standing the slowest one: of the network that takes most, where its bodies take more than its
-/// `share`.
-fn gives_way(bodies: &BTreeMap<u64, Taken>, share: usize, now: Instant) -> Option<u64> {
+/// Of those of the least standing the one whose last piece came longest ago: of the network that takes most, where its
+/// bodies take more than its `share`.
+fn gives_way(bodies: &BTreeMap<u64, Taken>, share: usize) -> Option<u64> {
     let least = bodies.values().map(|taken| taken.standing).min()?;
     let of_least = || bodies.iter().filter(|(_, taken)| taken.standing == least);
     let mut networks: HashMap<Network, (usize, usize)> = HashMap::new();
@@ -183,7 +176,7 @@ fn gives_way(bodies: &BTreeMap<u64, Taken>, share: usize, now: Instant) -> Optio
     let greediest = greedy.max_by_key(|(_, (room, _))| *room).map(|(network, _)| *network);
     let slowest = of_least()
         .filter(|(_, taken)| greediest.is_none_or(|network| taken.network == network))
-        .min_by_key(|(number, taken)| (taken.pace(now), Reverse(**number)));
+        .min_by_key(|(number, taken)| (taken.grew, **number));
     slowest.map(|(number, _)| *number)
 }
 
@@ -217,15 +210,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_slowest_gives_way_of_a_network_that_takes_more_than_its_share_first() {
+    async fn the_stalest_gives_way_of_a_network_that_takes_more_than_its_share_first() {
         let room = Room::new(11 * PIECE);
         let (a, b) = (network("192.0.2.1"), network("198.51.100.1"));
-        let start = Instant::now();
-        let enter = |network| room.enter(Standing::Unknown, network, start);
+        let enter = |network| room.enter(Standing::Unknown, network);
         let (other, slow, fast) = (enter(b), enter(a), enter(a));
+        assert!(other.grow(PIECE) && slow.grow(4 * PIECE));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(other.grow(PIECE) && slow.grow(4 * PIECE) && fast.grow(5 * PIECE));
-        let newest = room.enter(Standing::Unknown, b, Instant::now());
+        assert!(fast.grow(5 * PIECE) && slow.grow(4 * PIECE), "what is no piece does not count");
+        let newest = enter(b);
         assert!(newest.grow(2 * PIECE), "another one gives way");
         slow.gave_way().await;
         assert!(!slow.grow(5 * PIECE) && fast.grow(6 * PIECE));
@@ -241,7 +234,7 @@ mod tests {
         let room = Room::new(4 * PIECE);
         let (a, b) = (network("192.0.2.1"), network("198.51.100.1"));
         room.prove(a);
-        let enter = |standing, network| room.enter(standing, network, Instant::now());
+        let enter = |standing, network| room.enter(standing, network);
         let proven = enter(Standing::Unknown, a);
         let (unknown, nowhere) = (enter(Standing::Unknown, b), enter(Standing::Nowhere, a));
         assert!(nowhere.grow(PIECE) && unknown.grow(PIECE) && proven.grow(3 * PIECE));
