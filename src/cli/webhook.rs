@@ -9,7 +9,7 @@ use super::Context;
 use super::error::Ended;
 use super::get;
 
-/// Try the push webhook of a source, list deliveries or take one again, list task webhooks
+/// Try a push webhook, list deliveries or take one again, list task webhooks
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
