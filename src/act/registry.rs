@@ -217,6 +217,18 @@ impl Registry {
         self.tell(Moved { left: false, came: true });
     }
 
+    /// Every live version that is served at a path, by path.
+    #[must_use]
+    pub fn at_hooks(&self) -> Vec<(HookPath, Arc<Version>)> {
+        let live = self.read();
+        let first = |(path, units): (&HookPath, &Vec<UnitId>)| {
+            Some((path.clone(), Arc::clone(live.versions.get(units.first()?)?)))
+        };
+        let mut all: Vec<_> = live.hooks.iter().filter_map(first).collect();
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all
+    }
+
     /// The units whose live version asks for a path, in the order in which they came: the first one is served.
     #[must_use]
     pub fn hooked(&self, path: &HookPath) -> Vec<UnitId> {
@@ -340,6 +352,9 @@ mod tests {
         freed.mark_unchanged();
         assert_eq!(registry.at_hook("/hooks/a"), Some(two.clone()));
         assert_eq!(registry.at_hook("/hooks/b").unwrap().unit, one.unit);
+        let all = registry.at_hooks();
+        let all: Vec<_> = all.iter().map(|(path, version)| (path.as_str(), &version.unit)).collect();
+        assert_eq!(all, [("/hooks/a", &two.unit), ("/hooks/b", &one.unit)]);
         registry.remove(&two.unit);
         assert!(registry.at_hook("/hooks/a").is_none() && freed.has_changed().unwrap());
         registry.put(Arc::new(version("s/one", 4)));

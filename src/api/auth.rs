@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
@@ -43,11 +43,7 @@ impl Access {
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        // RFC 9110: the name of the scheme has no case.
-        let (scheme, token) = given.and_then(|value| value.split_once(' ')).unwrap_or_default();
-        let token = if scheme.eq_ignore_ascii_case("bearer") { token.trim_start_matches(' ') } else { "" };
-        bool::from(token.as_bytes().ct_eq(self.token.reveal().as_bytes()))
+        shows(headers, &self.token)
     }
 
     fn serves(&self, headers: &HeaderMap) -> bool {
@@ -62,6 +58,16 @@ impl Access {
         is_loopback(host)
             || address(host).is_some_and(|host| self.listen.is_unspecified() || host == self.listen)
     }
+}
+
+/// Whether a call shows this token: in the one header `Authorization`, after `Bearer` and one space.
+pub(super) fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let given = all.next().filter(|_| all.next().is_none()).map_or(&[][..], HeaderValue::as_bytes);
+    let (scheme, given) = given.split_at_checked("Bearer ".len()).unwrap_or_default();
+    let is_right = bool::from(given.ct_eq(token.reveal().as_bytes()));
+    // RFC 9110: the name of the scheme has no case.
+    is_right && scheme.eq_ignore_ascii_case(b"Bearer ")
 }
 
 /// Whether `host` is a name of this machine that none but itself can use.
@@ -95,6 +101,14 @@ pub(super) async fn check_token<T: Target>(
         return next.run(request).await;
     }
     Failure::unauthorized().into_response()
+}
+
+/// Refuses what is not HTTP/1, whose rules are all that calls are checked by.
+pub(super) async fn check_version(request: Request, next: Next) -> Response {
+    if request.version() <= Version::HTTP_11 {
+        return next.run(request).await;
+    }
+    Failure::version().into_response()
 }
 
 /// Refuses everything under the host of the public URL but what is made for it, as if no token were right.
@@ -156,7 +170,7 @@ mod tests {
         let admits = |value: &str| {
             access.admits(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]))
         };
-        for value in ["Bearer 0123456789abcdEF", "bearer 0123456789abcdEF", "BEARER  0123456789abcdEF"] {
+        for value in ["Bearer 0123456789abcdEF", "bearer 0123456789abcdEF", "BEARER 0123456789abcdEF"] {
             assert!(admits(value), "{value}");
         }
         for value in
@@ -164,6 +178,12 @@ mod tests {
         {
             assert!(!admits(value), "{value}");
         }
+        assert!(!admits("Bearer  0123456789abcdEF"), "one space, not two");
+        let mut twice = HeaderMap::new();
+        for _ in 0..2 {
+            twice.append(header::AUTHORIZATION, "Bearer 0123456789abcdEF".parse().unwrap());
+        }
+        assert!(!access.admits(&twice), "one header, not two");
         assert!(!access.admits(&HeaderMap::new()));
     }
 

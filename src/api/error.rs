@@ -109,6 +109,11 @@ impl Failure {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, code::INVALID, message, exit::USAGE)
     }
 
+    pub(super) fn version() -> Self {
+        let message = "only HTTP/1.0 and HTTP/1.1 are spoken here";
+        Self::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, code::INVALID, message, exit::USAGE)
+    }
+
     pub(super) fn unauthorized() -> Self {
         let message = "the token is missing or wrong";
         Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHORIZED, message, exit::OUTSIDE)

@@ -7,6 +7,7 @@
 mod answer;
 mod gate;
 mod input;
+mod list;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,12 +29,14 @@ use crate::model::run::Run;
 use crate::model::unit::Version;
 use crate::reconcile::core::Core;
 use crate::reconcile::fire::Fire;
-use crate::reconcile::message::Refusal;
+use crate::reconcile::message::{Refusal, RefusalKind};
 
 use super::error::Failure;
+use super::inbound::{Sender, Standing};
 use super::{Api, State};
 
 pub(super) use self::gate::HookRules;
+pub(super) use self::list::list;
 
 /// How long a call waits at most for the task that comes to a path which another one has just left.
 const HANDOVER: Duration = Duration::from_secs(1);
@@ -74,7 +77,10 @@ pub(super) async fn serve<T: Target>(
         return Failure::not_found("there is no such hook").into_response();
     };
     let told = match admitted(&api, version, hook, from, request).await {
-        Ok((call, may_run)) => run(core, Arc::clone(version), call, may_run).await,
+        Ok((call, may_run)) => {
+            let unrecorded = |refusal: Refusal| not_run(&api, from, refusal);
+            run(core, Arc::clone(version), call, may_run).await.unwrap_or_else(unrecorded)
+        }
         Err(told) => told,
     };
     core.metrics().hooked(&version.unit, told.result);
@@ -116,8 +122,14 @@ async fn admitted<T: Target>(
         gate::check_local(from.ip(), &parts.headers).map_err(|why| stranger(Failure::forbidden(why)))?;
     }
     gate::check_bearer(&keys, &parts.headers).map_err(stranger)?;
-    let body = api.webhooks.bodies.read(&parts.headers, body, true).await.map_err(Told::invalid)?;
-    gate::check_signature(&keys, &parts.headers, &body).map_err(stranger)?;
+    let signature = gate::shown_signature(&keys, &parts.headers).map_err(stranger)?;
+    let standing = if keys.bearer.is_some() { Standing::Proven } else { Standing::Unknown };
+    let sender = Sender::new(from.ip(), &parts.headers, standing);
+    let body = api.webhooks.bodies.read(&parts.headers, body, sender).await.map_err(unread)?;
+    gate::check_signature(&keys, signature, &body).map_err(stranger)?;
+    if !hook.is_bare() {
+        api.webhooks.bodies.prove(sender);
+    }
     if core.board.is_suspended(&version.unit) {
         return Err(Told::unavailable(Failure::failed("the task is suspended")));
     }
@@ -126,6 +138,11 @@ async fn admitted<T: Target>(
         Told::unavailable(Failure::failed("too many calls wait for their runs; come again later"))
     })?;
     Ok((call, may_run))
+}
+
+/// A body that gave way to others may be sent again.
+fn unread(failure: Failure) -> Told {
+    if failure.status.is_server_error() { Told::unavailable(failure) } else { Told::invalid(failure) }
 }
 
 fn read(method: HookMethod, parts: &Parts, body: &[u8]) -> Result<Call, Failure> {
@@ -140,13 +157,25 @@ fn read(method: HookMethod, parts: &Parts, body: &[u8]) -> Result<Call, Failure>
     Ok(Call { detail: format!("{} {path}", method.as_str()), input: input.into(), waits })
 }
 
+/// Why the store or the disk does not take a run is for the log; a caller may be anybody.
+fn not_run<T: Target>(api: &Api<T>, from: SocketAddr, refusal: Refusal) -> Told {
+    if refusal.kind != RefusalKind::Failed {
+        return Told::unavailable(refusal.into());
+    }
+    api.webhooks.hooks.unrecorded.note_why(from.ip(), &refusal.message);
+    Told::unavailable(Failure::failed("the run could not be recorded; come again later"))
+}
+
 /// Runs the task and answers with what came of it.
+///
+/// # Errors
+/// It was not begun.
 async fn run<T: Target>(
     core: &Arc<Core<T>>,
     version: Arc<Version>,
     call: Call,
     may_run: OwnedSemaphorePermit,
-) -> Told {
+) -> Result<Told, Refusal> {
     let (core, waits) = (Arc::clone(core), call.waits);
     let hash = version.hash;
     let (told, started) = oneshot::channel();
@@ -157,9 +186,9 @@ async fn run<T: Target>(
         run
     });
     let lost = || Told::unavailable(Failure::failed("the run's end was not seen"));
-    match started.await {
+    let told = match started.await {
         Err(_) => lost(),
-        Ok(Err(refusal)) => Told::unavailable(refusal.into()),
+        Ok(Err(refusal)) => return Err(refusal),
         Ok(Ok(run)) if !waits => {
             let body = Json(json!({ "run": run.as_str() }));
             let response = (StatusCode::ACCEPTED, body).into_response();
@@ -169,7 +198,8 @@ async fn run<T: Target>(
             Ok(Some(run)) => answer::of_run(&run),
             _ => lost(),
         },
-    }
+    };
+    Ok(told)
 }
 
 /// Starts the run, tells its id, and follows it to the end of its last attempt.

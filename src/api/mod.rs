@@ -89,6 +89,8 @@ pub fn router<T: Target>(
                 .layer(DefaultBodyLimit::disable()),
         )
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::check_public))
+        // The listener takes the other one too, where a client begins with it.
+        .layer(middleware::from_fn(auth::check_version))
         .with_state(api)
 }
 

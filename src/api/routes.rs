@@ -15,11 +15,11 @@ use super::listings::{Named, OfHistory, OfUnit};
 use super::runs::{OfLog, OfRuns};
 use super::webhooks::OfDeliveries;
 use super::wire::{
-    DeliveryAnswer, DeliveryView, DevRequest, DiffRequest, EventView, HistoryView, Items, LogView, NewRun,
-    NewSource, ReconcileRequest, ReportView, RollbackRequest, RunView, SamplePush, SourceView, StatusView,
-    SubjectRequest, SuspendRequest, UnitRequest, UnitView, WhyView,
+    DeliveryAnswer, DeliveryView, DevRequest, DiffRequest, EventView, HistoryView, HookView, Items, LogView,
+    NewRun, NewSource, ReconcileRequest, ReportView, RollbackRequest, RunView, SamplePush, SourceView,
+    StatusView, SubjectRequest, SuspendRequest, UnitRequest, UnitView, WhyView,
 };
-use super::{Api, commands, events, listings, metrics, openapi, runs, webhooks};
+use super::{Api, commands, events, hooks, listings, metrics, openapi, runs, webhooks};
 
 /// Makes the schema of a type.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -252,6 +252,9 @@ fn pushed<T: Target>() -> Vec<Route<T>> {
             .query::<OfDeliveries>()
             .json::<Items<DeliveryView>>()
             .by(webhooks::list),
+        get("/api/v1/hooks", "listHooks", "Lists the paths at which task webhooks are served")
+            .json::<Items<HookView>>()
+            .by(hooks::list),
         post(
             "/api/v1/deliveries/{number}/redeliver",
             "redeliver",

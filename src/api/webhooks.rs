@@ -2,6 +2,7 @@
 //! Everybody else gets one and the same answer, and leaves no trace but a line of the log now and then.
 //!
 //! The order is that of DESIGN 9: size, time, the memory that bodies may take, signature, and only then what it says.
+//! What has no signature to check is not read at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ use crate::record::Noted;
 use super::State;
 use super::error::Failure;
 use super::hooks::HookRules;
-use super::inbound::{Bodies, Key, Refused, key, signature, signed};
+use super::inbound::{Bodies, Key, Refused, Sender, Standing, key, signature, signed};
 use super::listings::{LARGEST_PAGE, PAGE};
 use super::subject::{self, Params};
 use super::wire::{DeliveryAnswer, DeliveryView, Items, SamplePush};
@@ -113,12 +114,20 @@ pub(super) async fn receive<T: Target>(
     let (parts, body) = request.into_parts();
     let source = SourceName::new(&name).ok();
     let is_there = source.as_ref().is_some_and(|source| api.webhooks.is_there(source));
-    let body = api.webhooks.bodies.read(&parts.headers, body, is_there).await?;
-    if !api.webhooks.is_signed(source.as_ref(), signature(&parts.headers), &body) {
+    let standing = if is_there { Standing::Unknown } else { Standing::Nowhere };
+    let sender = Sender::new(from.ip(), &parts.headers, standing);
+    let unsigned = || {
         api.webhooks.refused.note(from.ip());
         api.service.core().metrics().refused();
-        return Err(Failure::unsigned());
+        Failure::unsigned()
+    };
+    // What shows no signature at all is not worth its memory.
+    let signature = signature(&parts.headers).ok_or_else(unsigned)?;
+    let body = api.webhooks.bodies.read(&parts.headers, body, sender).await?;
+    if !api.webhooks.is_signed(source.as_ref(), Some(signature), &body) {
+        return Err(unsigned());
     }
+    api.webhooks.bodies.prove(sender);
     let Some(source) = source else { return Err(Failure::unsigned()) };
     let message = Message::read(&parts.headers, &body)?;
     let (status, answer) = message.take(&api.service, &api.ledger, source, &body, Via::Direct).await?;
@@ -250,8 +259,10 @@ impl Message {
             service.announce(&source, Announcement { commit, root, deliver, received_at, is_proof, detail });
         }
         // It was announced all the same; who sent it is to know that nothing will remember it.
-        let (number, is_repeat) =
-            noted.map_err(|why| Failure::failed(format!("the delivery could not be recorded: {why}")))?;
+        let (number, is_repeat) = noted.map_err(|why| {
+            tracing::error!("source {source}: a delivery could not be recorded: {why}");
+            Failure::failed("the delivery could not be recorded")
+        })?;
         core.metrics().delivered(&source, verdict.as_str());
         let status = if follows { StatusCode::ACCEPTED } else { StatusCode::OK };
         let reason = if is_repeat && follows { "the same body came before" } else { &reason };

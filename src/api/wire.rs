@@ -10,7 +10,7 @@ mod webhooks;
 
 pub use any::AnyJson;
 pub use commit_status::CommitStatusView;
-pub use webhooks::{DeliveryAnswer, DeliveryView, RelayView, SamplePush, WebhookView};
+pub use webhooks::{DeliveryAnswer, DeliveryView, HookView, RelayView, SamplePush, WebhookView};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

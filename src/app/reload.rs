@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Webhooks;
@@ -52,6 +53,9 @@ pub(super) struct Reload {
     wrong: Vec<ConfigError>,
     /// Whether something of them could not be applied.
     owes: bool,
+    /// Sources that left the file and whose units are being taken away: a process may take its time to end.
+    leaving: HashSet<SourceName>,
+    withdrawals: JoinSet<(SourceName, bool)>,
 }
 
 /// What parts of the service read anew whenever they use it.
@@ -112,8 +116,8 @@ impl Reload {
         };
         let file = settings.file.clone();
         let secrets = Stamps::default().of(&settings.secret_files);
-        let (read, wrong, owes) = Default::default();
-        let made = Self { file, service, shared, started, read, secrets, wrong, owes };
+        let (read, wrong, owes, leaving, withdrawals) = Default::default();
+        let made = Self { file, service, shared, started, read, secrets, wrong, owes, leaving, withdrawals };
         made.set_webhooks(settings);
         made.shared.relays.set(&settings.relays, settings.webhook_bytes);
         made.shared.told.follow(settings, &made.service);
@@ -142,9 +146,29 @@ impl Reload {
                     settle(&mut watch).await;
                     why = Some(Why::Changed);
                 }
+                Some(left) = self.withdrawals.join_next() => {
+                    why = (self.note_left(left) && self.owes).then_some(Why::Again);
+                }
                 () = tokio::time::sleep(wait) => why = (is_owed || self.is_secret_new()).then_some(Why::Again),
             }
         }
+    }
+
+    /// A source has left, or could not; gives back whether it has.
+    fn note_left(&mut self, left: Result<(SourceName, bool), JoinError>) -> bool {
+        let has_left = match left {
+            Ok((name, has_left)) => {
+                self.leaving.remove(&name);
+                has_left
+            }
+            Err(error) => {
+                tracing::error!("a source could not be removed: {error}");
+                self.leaving.clear();
+                false
+            }
+        };
+        self.owes |= !has_left;
+        has_left
     }
 
     fn is_secret_new(&self) -> bool {
@@ -230,8 +254,10 @@ impl Reload {
     fn gone(&self, settings: &Settings) -> Vec<SourceName> {
         let kept: HashSet<&SourceName> = settings.sources.iter().map(|spec| &spec.name).collect();
         let all = self.service.core().board.sources().into_iter();
-        let gone =
-            all.filter(|record| record.declared == Declared::File && !kept.contains(&record.spec.name));
+        let gone = all.filter(|record| {
+            let name = &record.spec.name;
+            record.declared == Declared::File && !kept.contains(name) && !self.leaving.contains(name)
+        });
         gone.map(|record| record.spec.name.clone()).collect()
     }
 
@@ -246,7 +272,7 @@ impl Reload {
     }
 
     /// Makes the sources and limits those of the settings; gives back whether all of it could be done.
-    async fn apply(&self, settings: Settings) -> bool {
+    async fn apply(&mut self, settings: Settings) -> bool {
         let mut anew = *self.shared.limits.get() != settings.limits;
         if anew {
             tracing::info!("limits changed");
@@ -255,19 +281,21 @@ impl Reload {
         self.shared.retention.set(settings.retention);
         self.set_webhooks(&settings);
         if self.shared.told.follow(&settings, &self.service) {
-            for source in self.service.core().board.sources() {
-                self.service.look_sooner(&source.spec.name);
-            }
+            self.service.hosted_elsewhere();
         }
         // Before any source: no unit may read what is kindling's own from now on.
         anew |= self.service.core().trust.reserve(settings.own_variables.clone());
-        let gone = self.gone(&settings);
-        let withdrawn = join_all(gone.iter().map(|name| self.withdraw(name))).await;
+        for name in self.gone(&settings) {
+            self.withdrawals.spawn(withdraw(self.service.clone(), name.clone()));
+            self.leaving.insert(name);
+        }
         let (relays, webhook_bytes) = (settings.relays, settings.webhook_bytes);
         let names: HashSet<SourceName> = settings.sources.iter().map(|spec| spec.name.clone()).collect();
+        // One that comes back begins when it has left.
         let declared = join_all(settings.sources.into_iter().map(|spec| async {
             let name = spec.name.clone();
-            told(&name, self.service.declare(spec, anew).await.err().as_ref())
+            !self.leaving.contains(&name)
+                && told(&name, self.service.declare(spec, anew).await.err().as_ref())
         }))
         .await;
         // Each looks at its source, which is there now.
@@ -275,7 +303,8 @@ impl Reload {
         let mut others = Vec::new();
         if anew {
             let all = self.service.core().board.sources().into_iter().map(|record| record.spec.name.clone());
-            let added: Vec<SourceName> = all.filter(|name| !names.contains(name)).collect();
+            let is_other = |name: &SourceName| !names.contains(name) && !self.leaving.contains(name);
+            let added: Vec<SourceName> = all.filter(is_other).collect();
             others = join_all(
                 added
                     .iter()
@@ -283,19 +312,7 @@ impl Reload {
             )
             .await;
         }
-        withdrawn.into_iter().chain(declared).chain(others).all(|done| done)
-    }
-
-    async fn withdraw(&self, name: &SourceName) -> bool {
-        let all = self.service.core().board.units();
-        let units: Vec<String> =
-            all.iter().filter(|unit| unit.id.source == *name).map(|unit| unit.id.to_string()).collect();
-        let done = self.service.withdraw(name).await;
-        if done.is_ok() {
-            let units = if units.is_empty() { "it had no units".into() } else { units.join(", ") };
-            tracing::info!("source {name} left the configuration and was removed with its units: {units}");
-        }
-        told(name, done.as_ref().err())
+        declared.into_iter().chain(others).all(|done| done)
     }
 
     fn show_read(&self, settings: &Settings) {
@@ -352,6 +369,20 @@ impl Reload {
             }
         });
     }
+}
+
+/// Takes a source away that left the file; gives back its name, and whether it has left.
+async fn withdraw(service: Service, name: SourceName) -> (SourceName, bool) {
+    let all = service.core().board.units();
+    let units: Vec<String> =
+        all.iter().filter(|unit| unit.id.source == name).map(|unit| unit.id.to_string()).collect();
+    let done = service.withdraw(&name).await;
+    if done.is_ok() {
+        let units = if units.is_empty() { "it had no units".into() } else { units.join(", ") };
+        tracing::info!("source {name} left the configuration and was removed with its units: {units}");
+    }
+    let has_left = told(&name, done.as_ref().err());
+    (name, has_left)
 }
 
 /// The file's text. Opening a pipe would wait for somebody who writes, and the service for that when it ends.

@@ -1,5 +1,6 @@
 //! `kindling check`.
 
+mod hooks;
 mod secrets;
 mod statuses;
 
@@ -202,11 +203,12 @@ async fn sources(settings: &Settings, findings: &mut Findings) {
     }
     let interpreters = Interpreters::new(settings.programs.clone());
     let mut needed: BTreeMap<String, (TaskSpec, String)> = BTreeMap::new();
-    let mut directories = 0;
+    let (mut directories, mut asked) = (0, Vec::new());
     for source in &settings.sources {
         if let Some(looked) = local(source, settings, findings).await {
             directories += looked.directories;
             for (key, spec) in specs(&looked) {
+                asked.extend(spec.hook().map(|hook| (format!("{}/{key}", source.name), hook.clone())));
                 let program = spec.runtime.interpreter().to_owned();
                 needed.entry(program).or_insert_with(|| (spec.clone(), format!("{}/{key}", source.name)));
             }
@@ -225,6 +227,7 @@ async fn sources(settings: &Settings, findings: &mut Findings) {
             }
         }
     }
+    hooks::secrets(asked, settings, findings).await;
     git(settings, findings).await;
     ssh(settings, findings).await;
     watches(directories, findings);

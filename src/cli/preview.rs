@@ -2,7 +2,7 @@
 //!
 //! The store is copied and the copy is read, so that nothing in the data directory is written.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,11 +12,13 @@ use std::sync::Arc;
 use crate::api::wire::ReportView;
 use crate::app::{DATABASE_FILE, LOCK_FILE};
 use crate::config::{Role, Settings};
+use crate::model::hook::HookPath;
 use crate::model::id::{SourceName, UnitId};
 use crate::model::step::{Action, Generation};
 use crate::model::unit::Version;
 use crate::plan::catalog::{Catalog, Entry};
 use crate::plan::decide::{self, Facts, Live};
+use crate::plan::hook;
 use crate::reconcile::message::{Done, Report};
 use crate::record::{Store, StoreError, UnitRecord};
 
@@ -30,6 +32,8 @@ struct Recorded {
     is_known: bool,
     units: HashMap<Arc<str>, (UnitRecord, Option<Version>)>,
     gone: HashMap<Arc<str>, Generation>,
+    /// The units that are deployed at paths of webhooks, of every source.
+    hooks: BTreeMap<HookPath, UnitId>,
 }
 
 /// What a pass would do if the tree of `source` were taken from `path`, and what was not looked at, in words.
@@ -62,6 +66,7 @@ fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Repor
     if !of_source.is_empty() {
         report.of_sources.push((source.clone(), of_source));
     }
+    let mut taken = hook::of_source(source, catalog, &recorded.hooks);
     let found = catalog.iter().map(|(key, _)| Arc::clone(key));
     let keys: BTreeSet<Arc<str>> = found.chain(recorded.units.keys().cloned()).collect();
     for key in keys {
@@ -71,7 +76,13 @@ fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Repor
                 report.problems.push((id, problems.clone()));
                 continue;
             }
-            Some(Entry { state: Ok(resolved), .. }) => Some(resolved),
+            Some(Entry { state: Ok(resolved), .. }) => {
+                if let Some(problem) = taken.remove(&key) {
+                    report.problems.push((id, vec![problem]));
+                    continue;
+                }
+                Some(resolved)
+            }
             // Below a set that cannot be read, and in other repositories, nobody knows.
             None if catalog.is_kept(&key) => continue,
             None => None,
@@ -105,13 +116,26 @@ fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Repor
 
 /// What the data directory has of a source; `None` while a service holds it.
 async fn read(settings: &Settings, source: &SourceName) -> Result<Option<Recorded>, CliError> {
+    of_copy(settings, async |store| of_source(store, source).await).await
+}
+
+/// The versions that are deployed by the data directory; `None` while a service holds it.
+pub(super) async fn deployed(settings: &Settings) -> Result<Option<Vec<Version>>, CliError> {
+    of_copy(settings, async |store| store.deployed_versions().await).await
+}
+
+/// What is read from a copy of the store; nothing where there is no store, `None` while a service holds it.
+async fn of_copy<R: Default>(
+    settings: &Settings,
+    read: impl AsyncFnOnce(&Store) -> Result<R, StoreError>,
+) -> Result<Option<R>, CliError> {
     let failed = |error: &io::Error| {
         let dir = settings.data_dir.display();
         CliError::outside(format!("the store in {dir} cannot be copied to be read")).because(error)
     };
     let database = settings.data_dir.join(DATABASE_FILE);
     if !database.exists() {
-        return Ok(Some(Recorded::default()));
+        return Ok(Some(R::default()));
     }
     // Given back when it is dropped.
     let lock = File::open(settings.data_dir.join(LOCK_FILE)).map_err(|error| failed(&error))?;
@@ -124,14 +148,17 @@ async fn read(settings: &Settings, source: &SourceName) -> Result<Option<Recorde
     drop(lock);
     let told = |error: StoreError| CliError::outside("the store cannot be read").because_of(&error);
     let store = Store::open(&copy.0.join(DATABASE_FILE)).await.map_err(told)?;
-    let recorded = of_source(&store, source).await.map_err(told);
+    let read = read(&store).await.map_err(told);
     store.close().await.map_err(told)?;
-    recorded.map(Some)
+    read.map(Some)
 }
 
 async fn of_source(store: &Store, source: &SourceName) -> Result<Recorded, StoreError> {
     let is_known = store.sources().await?.iter().any(|record| record.spec.name == *source);
-    let versions = store.deployed_versions().await?.into_iter();
+    let versions = store.deployed_versions().await?;
+    let at_path = |version: &Version| Some((version.spec.hook()?.path.clone(), version.unit.clone()));
+    let hooks = versions.iter().filter_map(at_path).collect();
+    let versions = versions.into_iter();
     let mut versions: HashMap<UnitId, Version> =
         versions.map(|version| (version.unit.clone(), version)).collect();
     let units = store.units().await?.into_iter().filter(|unit| unit.id.source == *source);
@@ -143,7 +170,7 @@ async fn of_source(store: &Store, source: &SourceName) -> Result<Recorded, Store
         .collect();
     let gone = store.removed_units().await?.into_iter().filter(|unit| unit.id.source == *source);
     let gone = gone.map(|unit| (unit.id.key, unit.generation.next())).collect();
-    Ok(Recorded { is_known, units, gone })
+    Ok(Recorded { is_known, units, gone, hooks })
 }
 
 /// A folder of our own with a copy of the store; goes with this value.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::api::wire::{
-    ConditionView, DeliveryView, HistoryView, Phases, RelayView, RunView, SourceView, SuspensionView,
-    UnitView,
+    ConditionView, DeliveryView, HistoryView, HookView, Phases, RelayView, RunView, SourceView,
+    SuspensionView, UnitView,
 };
 use crate::model::time::{Timestamp, human};
 
@@ -187,6 +187,22 @@ impl Row for DeliveryView {
 
     fn name(&self) -> String {
         self.number.to_string()
+    }
+}
+
+impl Row for HookView {
+    fn headers(_: bool) -> Vec<&'static str> {
+        vec!["PATH", "TASK", "METHODS", "NEEDS", "SUSPENDED"]
+    }
+
+    fn cells(&self, _: bool, _: Timestamp) -> Vec<String> {
+        let needs = if self.needs.is_empty() { "nothing".to_owned() } else { self.needs.join(", ") };
+        let suspended = if self.suspended { "yes" } else { "" };
+        vec![self.path.clone(), self.task.clone(), self.methods.join(", "), needs, suspended.to_owned()]
+    }
+
+    fn name(&self) -> String {
+        self.path.clone()
     }
 }
 

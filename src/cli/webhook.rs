@@ -3,13 +3,13 @@
 use clap::Subcommand;
 
 use crate::api::exit;
-use crate::api::wire::{DeliveryAnswer, DeliveryView, SamplePush};
+use crate::api::wire::{DeliveryAnswer, DeliveryView, HookView, Items, SamplePush};
 
 use super::Context;
 use super::error::Ended;
 use super::get;
 
-/// Try the push webhook of a source, list deliveries or take one again
+/// Try a push webhook, list deliveries or take one again, list task webhooks
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -36,6 +36,8 @@ enum Command {
         #[arg(short, long)]
         watch: bool,
     },
+    /// List the paths of task webhooks, with what callers need
+    Tasks,
     /// Look at the source again for what a delivery announced
     Redeliver {
         /// Take the delivery of this number
@@ -61,6 +63,11 @@ pub async fn webhook(args: &Args, context: &mut Context) -> Ended {
         }
         Command::List { source, limit, watch } => {
             get::deliveries(source.clone(), *limit, *watch, context).await
+        }
+        Command::Tasks => {
+            let hooks: Items<HookView> = client.get(&["hooks"], &[]).await?;
+            context.output.listing(&hooks.items, "no task webhooks")?;
+            Ok(exit::DONE)
         }
         Command::Redeliver { number } => {
             let number = number.to_string();

@@ -1,5 +1,7 @@
 //! Where commits are told how they fare, and the URL that others reach the service by.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::node::{Field, Fields};
 use super::remote::{Reach, SshUrl, reach};
 use super::secret::Secret;
@@ -67,12 +69,43 @@ fn check_api(url: &str) -> Result<(), &'static str> {
 fn check_public(url: &str) -> Result<(), &'static str> {
     match (reach(url), host_of(url)) {
         (Ok(Reach::Web { .. }), Some(host)) if url.is_ascii() => {
-            let is_here = host == "localhost"
-                || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
-            if is_here { Err("names this machine, which others do not reach by that") } else { Ok(()) }
+            if names_here(&host) {
+                Err("names this machine, which others do not reach by that")
+            } else {
+                Ok(())
+            }
         }
         _ => Err("must be an https or http URL such as `https://kindling.example.com`"),
     }
+}
+
+/// Whether a host, as [`host_of`] gives it, is this machine for whoever looks it up, in every spelling that resolvers
+/// take.
+fn names_here(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_here = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
+    matches!(last, "localhost" | "ip6-localhost" | "ip6-loopback")
+        || host == "localhost.localdomain"
+        || host.parse().is_ok_and(is_here)
+        || numeric(host).is_some_and(|ip| is_here(ip.into()))
+}
+
+/// An IPv4 address as C libraries read it: one to four numbers, decimal, octal or hexadecimal, of which the last one fills
+/// what is left.
+fn numeric(host: &str) -> Option<Ipv4Addr> {
+    let number = |part: &str| match part.strip_prefix("0x") {
+        Some("") => Some(0),
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None if part.len() > 1 && part.starts_with('0') => u32::from_str_radix(part, 8).ok(),
+        None => part.parse().ok(),
+    };
+    let parts: Vec<u32> = host.split('.').map(number).collect::<Option<_>>()?;
+    let (last, first) = parts.split_last().filter(|(_, first)| first.len() < 4)?;
+    let bits = first.iter().zip([24, 16, 8]).try_fold(0_u32, |bits, (part, shift)| {
+        u8::try_from(*part).ok().map(|part| bits | u32::from(part) << shift)
+    })?;
+    Some(Ipv4Addr::from_bits(bits | last))
 }
 
 impl Reader<'_> {
@@ -154,8 +187,33 @@ mod tests {
 
     #[test]
     fn a_public_url_is_no_name_of_this_machine() {
-        for url in ["https://kindling.example.com", "http://10.0.0.1:7070/x"] {
+        for url in [
+            "https://kindling.example.com",
+            "http://10.0.0.1:7070/x",
+            "https://localhost.example.com",
+            "https://10.1",
+            "https://0x7f.example.com",
+        ] {
             assert_eq!(check_public(url), Ok(()), "{url}");
+        }
+        for host in [
+            "localhost.",
+            "LOCALHOST",
+            "a.localhost",
+            "localhost.localdomain",
+            "ip6-localhost",
+            "127.1",
+            "127.0.0.1.",
+            "0x7f.0.0.1",
+            "0177.0.0.1",
+            "2130706433",
+            "0x7F000001",
+            "0.0.0.0",
+            "0",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(check_public(&format!("https://{host}:7070/")).is_err(), "{host}");
         }
         for url in
             ["https://localhost:7070", "http://127.0.0.1", "http://[::1]/", "ssh://h/x", "x", "https://h?x"]

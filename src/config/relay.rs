@@ -7,6 +7,8 @@ use super::remote::{Reach, check_url, reach};
 /// Characters of the channel that are shown: enough to tell two apart, too few to guess the rest from.
 const SHOWN: usize = 4;
 
+const WANTED: &str = "must be a URL with https, such as `https://smee.io/CHANNEL`";
+
 /// The URL of a channel of a relay. It prints without what opens the channel.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RelayUrl(String);
@@ -17,13 +19,16 @@ impl RelayUrl {
     /// # Errors
     /// The rule that it breaks, as the end of a sentence that begins with its name.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let is_web = |scheme: &str| matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https");
+        let is_other = text.split_once("://").is_some_and(|(scheme, _)| !is_web(scheme));
         match text.split_once("://").map(|_| reach(text)) {
+            _ if is_other => return Err(WANTED),
             Some(Ok(Reach::Web { is_private: true })) => {}
             Some(Ok(Reach::Web { is_private: false })) => {
                 return Err("would cross the network in plain HTTP; use https");
             }
             _ => {
-                check_url(text).and(Err("must be a URL with https, such as `https://smee.io/CHANNEL`"))?;
+                check_url(text).and(Err(WANTED))?;
             }
         }
         let url = Self(text.trim_end_matches('/').to_owned());
@@ -78,7 +83,9 @@ mod tests {
             ("https://smee.io/x?y=z", "`?`"),
             ("smee.io/AbCd", "https"),
             ("git@smee.io:x", "https"),
-            ("ssh://smee.io/x", "https"),
+            ("ssh://smee.io/x", "must be a URL with https, such as"),
+            ("ftp://smee.io/x", "must be a URL with https, such as"),
+            ("file:///srv/x", "must be a URL with https, such as"),
             ("/srv/x", "https"),
             ("", "empty"),
         ] {

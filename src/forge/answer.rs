@@ -29,7 +29,10 @@ impl Answer {
     /// What became of a post; `now` in seconds since 1970.
     pub fn outcome(&self, now: u64) -> Outcome {
         match self.status {
-            200..=299 => Outcome::Posted,
+            200..=299 => match self.until_reset(now).filter(|seconds| *seconds > 0) {
+                None => Outcome::Posted,
+                Some(_) => Outcome::PostedLast { wait: self.wait(now), why: "its limit is used up".into() },
+            },
             403 | 429 if self.is_limit() => Outcome::Wait { wait: self.wait(now), why: self.words() },
             408 | 500..=599 if self.retry_after.is_some() => {
                 Outcome::Wait { wait: self.wait(now), why: self.words() }
@@ -57,10 +60,13 @@ impl Answer {
     }
 
     fn wait(&self, now: u64) -> Duration {
-        let until_reset =
-            || self.reset.filter(|_| self.remaining == Some(0)).map(|at| at.saturating_sub(now));
-        let named = self.retry_after.or_else(until_reset).map(Duration::from_secs);
+        let named = self.retry_after.or_else(|| self.until_reset(now)).map(Duration::from_secs);
         named.unwrap_or(UNNAMED_WAIT).clamp(Duration::from_secs(1), LONGEST_WAIT)
+    }
+
+    /// Seconds until a limit that is used up begins anew.
+    fn until_reset(&self, now: u64) -> Option<u64> {
+        self.reset.filter(|_| self.remaining == Some(0)).map(|at| at.saturating_sub(now))
     }
 
     /// The status, what it means here, and what was said.
@@ -115,6 +121,7 @@ mod tests {
     fn outcome(answer: &Answer) -> (&'static str, u64) {
         match answer.outcome(1_000) {
             Outcome::Posted => ("posted", 0),
+            Outcome::PostedLast { wait, .. } => ("last", wait.as_secs()),
             Outcome::Refused(_) => ("refused", 0),
             Outcome::Wait { wait, .. } => ("wait", wait.as_secs()),
             Outcome::Again(_) => ("again", 0),
@@ -126,6 +133,10 @@ mod tests {
     fn every_answer_has_its_meaning() {
         let cases = [
             (answer(201), ("posted", 0)),
+            (Answer { remaining: Some(0), reset: Some(1_090), ..answer(201) }, ("last", 90)),
+            (Answer { remaining: Some(0), reset: Some(1_000), ..answer(201) }, ("posted", 0)),
+            (Answer { remaining: Some(0), ..answer(201) }, ("posted", 0)),
+            (Answer { remaining: Some(1), reset: Some(1_090), ..answer(201) }, ("posted", 0)),
             (answer(301), ("refused", 0)),
             (answer(401), ("refused", 0)),
             (answer(403), ("refused", 0)),

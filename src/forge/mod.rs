@@ -36,6 +36,13 @@ pub struct Post {
 pub enum Outcome {
     /// It was said.
     Posted,
+    /// It was said, and nothing more is taken from anybody with this token for a while.
+    PostedLast {
+        /// For how long.
+        wait: Duration,
+        /// Why.
+        why: String,
+    },
     /// It will never be taken, because of this.
     Refused(String),
     /// Nothing is taken from anybody with this token for a while.
@@ -56,7 +63,7 @@ pub trait Forge: Send + Sync + 'static {
     /// The base of its API.
     fn api(&self) -> &str;
 
-    /// A number that is another one with another token, within one run of the service. It is never shown or kept.
+    /// A number that is another one with another token. Nothing of the token can be told by it; it is never shown.
     fn token(&self) -> u64;
 
     /// Says something of a commit.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::model::hook::HookPath;
-use crate::model::id::UnitId;
+use crate::model::id::{SourceName, UnitId};
 use crate::model::problem::{Problem, Reason};
 
 use super::catalog::Catalog;
@@ -40,6 +40,36 @@ pub fn of_nameless(catalog: &Catalog) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// The units of the catalog of `source` that ask for a path which another one has, each with its problem. `held` are the
+/// units that are deployed at paths, of every source.
+#[must_use]
+pub fn of_source(
+    source: &SourceName,
+    catalog: &Catalog,
+    held: &BTreeMap<HookPath, UnitId>,
+) -> BTreeMap<Arc<str>, Problem> {
+    let from: HashMap<&UnitId, &HookPath> = held.iter().map(|(path, unit)| (unit, path)).collect();
+    let to = |key: &Arc<str>, path: Option<&HookPath>| {
+        let unit = UnitId { source: source.clone(), key: Arc::clone(key) };
+        Move { from: from.get(&unit).copied().cloned(), to: path.cloned(), unit }
+    };
+    let good = catalog.iter().filter(|(_, entry)| entry.state.is_ok());
+    let gone = held.values().filter(|unit| {
+        unit.source == *source && catalog.get(&unit.key).is_none() && !catalog.is_kept(&unit.key)
+    });
+    let moves: Vec<Move> = good
+        .map(|(key, entry)| to(key, entry.hook_path()))
+        .chain(gone.map(|unit| to(&unit.key, None)))
+        .collect();
+    let there = |path: &HookPath| held.get(path).cloned().into_iter().collect();
+    let told = refused(&moves, there).into_iter().filter_map(|(at, other)| {
+        let key = &moves[at].unit.key;
+        let Ok(unit) = &catalog.get(key)?.state else { return None };
+        Some((Arc::clone(key), at_place(taken(&other.path, &other.by), unit)))
+    });
+    told.collect()
 }
 
 /// What a pass would do with the path of a unit.

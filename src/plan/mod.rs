@@ -23,3 +23,4 @@ pub mod stray;
 pub mod taskset;
 pub mod trace;
 pub mod trust;
+pub mod turns;

@@ -261,6 +261,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.core.links.leave(&name);
         tracing::info!("source {name}: {why}");
         for unit in units.values() {
+            self.core.runner.drop_waiting(&unit.record.id);
             tracing::info!("task/{} removed source={name}", unit.record.id.key);
         }
         self.core.statuses.wake();

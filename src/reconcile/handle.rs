@@ -475,6 +475,13 @@ impl<T: Target> Handle<T> {
         self.tell(source, Message::Sooner);
     }
 
+    /// Commits are told elsewhere than before, or by another token: what is known of them is told at once.
+    pub fn hosted_elsewhere(&self) {
+        for source in self.0.core.board.sources() {
+            self.tell(&source.spec.name, Message::Hosted);
+        }
+    }
+
     /// Pushes may have been missed; `detail` says why, in the history.
     pub fn look_for_missed(&self, source: &SourceName, detail: &'static str) {
         self.tell(source, Message::Missed(detail));

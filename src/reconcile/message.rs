@@ -76,6 +76,8 @@ pub enum Message {
     Announced(Announcement),
     /// Look a little sooner than the next poll; somebody may have news, or plays an old one again.
     Sooner,
+    /// Commits are told elsewhere than before, or by another token.
+    Hosted,
     /// What these units are chained to, in other sources, differs.
     Rechain(BTreeSet<Arc<str>>),
     /// Something may have been missed, which this names: look at the source.

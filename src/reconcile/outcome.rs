@@ -124,8 +124,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.bring_back(&doing, runs_on);
         }
         self.draft_finished(Finished { doing, outcome, error }, &mut draft);
+        // No pass comes to find it out while a person stops changes.
+        let is_all_known = self.pending.is_none() && self.unread.is_empty();
+        let is_deployed = self.is_suspended() && is_all_known && self.note_deployed(&draft);
         // A failed write is told and made up for by the pass that follows it.
-        let _ = self.commit(draft, false).await;
+        let _ = self.commit(draft, is_deployed).await;
         // What became desired, or went away, while the step was under way is decided now.
         self.undecided.insert(key);
         self.pass_after(Duration::ZERO, Look::Away);
@@ -487,6 +490,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.units.put(unit);
         }
         for gone in &draft.removed {
+            self.core.runner.drop_waiting(gone);
             if let Some(unit) = self.units.remove(&gone.key) {
                 self.gone.insert(Arc::clone(&gone.key), unit.record.generation.next());
             }

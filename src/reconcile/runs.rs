@@ -9,7 +9,6 @@ mod follow;
 mod log;
 mod order;
 mod queue;
-mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
@@ -30,11 +29,11 @@ use crate::model::spec::{Concurrency, Overlap};
 use crate::model::time::Timestamp;
 use crate::model::unit::Version;
 use crate::plan::params;
+use crate::plan::turns::{Ticket, Turns};
 use crate::record::{Along, Store};
 use crate::support::clock::Clock;
 
 use self::queue::{Queue, forbidden, skipped};
-use self::turns::{Ticket, Turns};
 use super::board::Board;
 use super::core::Live;
 use super::events::Events;

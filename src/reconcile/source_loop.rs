@@ -497,6 +497,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             }
             Message::Announced(push) => self.announce(push),
             Message::Sooner => self.look_sooner(),
+            Message::Hosted => self.hosted_elsewhere(),
             Message::Rechain(keys) => self.rechain(keys),
             Message::Missed(detail) => self.look_for_missed(detail),
             Message::Health(key, health) => self.health(&key, &health).await,

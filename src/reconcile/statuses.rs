@@ -19,7 +19,7 @@ use crate::model::id::SourceName;
 use crate::model::source::{Origin, SourceSpec};
 use crate::model::time::Timestamp;
 use crate::plan::{backoff, hosted};
-use crate::record::{Said, Store, StoreError, Telling};
+use crate::record::{HostState, Said, Store, StoreError, Telling};
 use crate::support::clock::Clock;
 
 use super::board::Board;
@@ -34,6 +34,8 @@ const IN_FLIGHT: u32 = 2;
 const GIVEN_UP: Duration = Duration::from_hours(24);
 /// Time between two attempts while the store cannot be read or written.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// A host that was shut before the start is believed to be for so long at most.
+const LONGEST_SHUT: Duration = Duration::from_hours(24);
 /// Longest sleep: a clock that is set is noticed after it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
@@ -131,11 +133,14 @@ struct Host {
 }
 
 impl Host {
-    fn close(&mut self, wait: Duration, why: &str) {
+    /// Gives back whether it is closed for longer now.
+    fn close(&mut self, wait: Duration, why: &str) -> bool {
         let until = Instant::now() + wait;
-        if self.gate.as_ref().is_none_or(|(gate, _)| *gate < until) {
+        let is_longer = self.gate.as_ref().is_none_or(|(gate, _)| *gate < until);
+        if is_longer {
             self.gate = Some((until, why.to_owned()));
         }
+        is_longer
     }
 }
 
@@ -229,11 +234,10 @@ impl<F: Forge> Speaker<F> {
 
     /// With another token, what was refused may be taken now. With the same one, what the host said holds.
     async fn follow_hosting(&mut self, forge: &F) -> Result<(), StoreError> {
-        let (epoch, api, token) = (self.statuses.epoch(), forge.api(), Some(forge.token()));
-        if self.hosts.get(api).is_none_or(|host| host.token != token) {
-            let now = self.now();
-            self.store.tell_again(api, before(now, GIVEN_UP), now).await?;
-            self.hosts.insert(api.to_owned(), Host { token, ..Host::default() });
+        let (epoch, api) = (self.statuses.epoch(), forge.api());
+        if self.hosts.get(api).is_none_or(|host| host.token != Some(forge.token())) {
+            let host = self.recall(api, forge.token()).await?;
+            self.hosts.insert(api.to_owned(), host);
         }
         if self.epoch != Some(epoch) {
             for source in self.board.sources() {
@@ -242,6 +246,39 @@ impl<F: Forge> Speaker<F> {
             self.epoch = Some(epoch);
         }
         Ok(())
+    }
+
+    /// What a host said holds after a restart too, as long as the token is the same.
+    async fn recall(&self, api: &str, token: u64) -> Result<Host, StoreError> {
+        let now = self.now();
+        let mut host = Host { token: Some(token), ..Host::default() };
+        match self.store.host(api).await?.filter(|state| state.token == token) {
+            Some(state) => {
+                // The clock may have been set since.
+                let shut = state.shut.map(|(until, why)| (until.since(now).min(LONGEST_SHUT), why));
+                if let Some((wait, why)) = shut.filter(|(wait, _)| !wait.is_zero()) {
+                    host.close(wait, &why);
+                }
+            }
+            None => {
+                self.store.tell_again(api, before(now, GIVEN_UP), now).await?;
+                self.store.put_host(api, &HostState { token, shut: None }).await?;
+            }
+        }
+        Ok(host)
+    }
+
+    /// A host takes nothing for a while, as it said itself.
+    async fn shut(&mut self, api: &str, wait: Duration, why: &str) -> Result<(), StoreError> {
+        let until = self.now().plus(wait);
+        let host = self.hosts.entry(api.to_owned()).or_default();
+        match host.token.filter(|_| host.close(wait, why)) {
+            Some(token) => {
+                let state = HostState { token, shut: Some((until, why.to_owned())) };
+                self.store.put_host(api, &state).await
+            }
+            None => Ok(()),
+        }
     }
 
     /// Who looks sees that the newest commit waits for its host, and why.
@@ -291,7 +328,7 @@ impl<F: Forge> Speaker<F> {
             due_at: Some(now),
             error: String::new(),
         };
-        if self.say(forge, &row).await == Some(Outcome::Posted) {
+        if matches!(self.say(forge, &row).await, Some(Outcome::Posted | Outcome::PostedLast { .. })) {
             self.metrics.told(&place.source, "posted");
         }
     }
@@ -315,19 +352,20 @@ impl<F: Forge> Speaker<F> {
     /// Records what became of it.
     async fn note(&mut self, api: &str, row: &OutboxRow, outcome: Option<Outcome>) -> Result<(), StoreError> {
         let now = self.now();
-        let host = self.hosts.entry(api.to_owned()).or_default();
         let later = |why: String, wait: Duration| Said::Later(why, now.plus(wait));
+        // Before the row: what it waits for holds whatever becomes of that.
+        if let Some(Outcome::Wait { wait, why } | Outcome::PostedLast { wait, why }) = &outcome {
+            self.shut(api, *wait, why).await?;
+        }
+        let host = self.hosts.entry(api.to_owned()).or_default();
         let own_wait = backoff::delay(row.attempts.saturating_add(1), chance());
         if !matches!(outcome, Some(Outcome::Away(_)) | None) {
             host.unheard = 0;
         }
         let (said, result) = match outcome {
-            Some(Outcome::Posted) => (Said::Yes, "posted"),
+            Some(Outcome::Posted | Outcome::PostedLast { .. }) => (Said::Yes, "posted"),
             Some(Outcome::Refused(why)) => (Said::Never(why), "refused"),
-            Some(Outcome::Wait { wait, why }) => {
-                host.close(wait, &why);
-                (later(why, wait), "waited")
-            }
+            Some(Outcome::Wait { wait, why }) => (later(why, wait), "waited"),
             Some(Outcome::Again(why)) => (later(why, own_wait), "retried"),
             Some(Outcome::Away(why)) => {
                 host.unheard = host.unheard.saturating_add(1);

@@ -140,6 +140,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
     }
 
+    /// The configuration names another host, or another token: what is known is told there now, and what only a look
+    /// tells with the next one, which comes sooner.
+    pub(super) fn hosted_elsewhere(&mut self) {
+        if self.first_pass_done {
+            self.tell_anew();
+        }
+        self.look_sooner();
+    }
+
     /// What is told when the source goes away.
     pub(super) fn telling_of_removal(&self) -> Option<Telling> {
         let revision = self.record.revisions.attempted.clone()?;

@@ -12,6 +12,7 @@ mod docs;
 mod error;
 mod events;
 mod history;
+mod hosts;
 mod kv;
 mod open;
 mod outbox;
@@ -28,6 +29,7 @@ pub use blobs::{Blobs, Swept};
 pub use cron::CronState;
 pub use deliveries::Noted;
 pub use error::StoreError;
+pub use hosts::HostState;
 pub use kv::KvSet;
 pub use outbox::{Said, Telling, Told};
 pub use rows::{

@@ -58,3 +58,25 @@ pub fn calls(document: &Value) -> Vec<(String, String, bool)> {
     });
     methods.collect()
 }
+
+#[tokio::test]
+async fn http_2_is_not_spoken() {
+    let mut service = Service::new("sources: []\n");
+    let client = service.start().await;
+    let mut stream = TcpStream::connect(client.address()).await.unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // `GET / http` by the static table, with a literal `:authority: localhost`.
+    let head = [&[0x82, 0x86, 0x84, 0x41, 9][..], b"localhost"].concat();
+    let frame = [0, 0, u8::try_from(head.len()).unwrap(), 1, 5, 0, 0, 0, 1];
+    let start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    stream.write_all(&[&start[..], &settings, &frame, &head].concat()).await.unwrap();
+    // `:status: 505`, in the coding of Huffman or as it is.
+    let refusals: [&[u8]; 2] = [&[0x48, 0x83, 0x6c, 0x0d, 0xff], b"\x48\x03505"];
+    let mut said = Vec::new();
+    let refused = async {
+        while !refusals.iter().any(|refusal| said.windows(refusal.len()).any(|part| part == *refusal)) {
+            assert_ne!(stream.read_buf(&mut said).await.unwrap(), 0, "{said:02x?}");
+        }
+    };
+    tokio::time::timeout(crate::service::BOUND, refused).await.expect("it says so within the bound");
+}

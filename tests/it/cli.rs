@@ -53,7 +53,7 @@ fn help_names_every_command() {
       suspend      Stop changes to a source or a unit until it is resumed
       resume       Allow changes again, lift a hold, and make a pass
       source       List, add or remove sources, or take one from a working copy
-      webhook      Try the push webhook of a source, list deliveries or take one again
+      webhook      Try a push webhook, list deliveries or take one again, list task webhooks
       check        Check what the service needs, and name the command that mends it
       completions  Print what a shell needs to complete commands and options
 

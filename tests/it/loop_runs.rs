@@ -8,7 +8,7 @@ use kindling::model::event::EventType;
 use kindling::model::id::RunId;
 use kindling::model::limits::{Limits, RunLimits};
 use kindling::model::run::{Run, RunStatus};
-use kindling::reconcile::handle::Subject;
+use kindling::reconcile::handle::{Reconcile, Subject};
 use kindling::reconcile::message::RefusalKind;
 use kindling::reconcile::runs::Asked;
 use kindling::record::RunQuery;
@@ -324,4 +324,53 @@ async fn chains_follow_the_end_that_they_name_with_the_output_of_the_run_before(
     end(&world, &mut third).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(all(&world).await.len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_runs_of_one_task_hold_up_no_other_one_and_go_with_it() {
+    let files = FakeFiles::default();
+    for name in ["a", "b", "c"] {
+        put(&files, name, "manual: true", "");
+    }
+    let world = World::start(&files).await;
+    world.until("all is live", |world| ["a", "b", "c"].iter().all(|name| world.live(name).is_some())).await;
+    limit(&world, RunLimits { at_once: 1, ..RunLimits::default() });
+    let mut flood = Vec::new();
+    for _ in 0..20 {
+        flood.push(run(&world, "a").await);
+    }
+    let (b, c) = (run(&world, "b").await, run(&world, "c").await);
+    world.target.end_with(&unit("a"), &ok("1"));
+    let first = |world: &World, task: &str| {
+        let started = world.target.started();
+        started.iter().position(|unit| *unit == format!("s/{task}")).unwrap_or(started.len())
+    };
+    let are_over = |world: &World| {
+        for task in ["a", "b", "c"] {
+            world.target.end_with(&unit(task), &ok("1"));
+        }
+        b.done.borrow().is_some() && c.done.borrow().is_some()
+    };
+    world.until("both are over", are_over).await;
+    for task in ["b", "c"] {
+        assert!(first(&world, task) <= 4, "{task}: {:?}", world.target.started());
+    }
+    for other in [&b, &c] {
+        assert_eq!(status(&world, other).await, "succeeded");
+    }
+    // What waits goes with its task; what has begun goes on.
+    running(&world, "a", 1).await;
+    files.remove("a/task.yaml").remove("a/task.sh");
+    world.service.reconcile(&crate::world::all(), Reconcile::default()).await.unwrap();
+    world.until("it is gone", |world| world.live("a").is_none()).await;
+    let last = end(&world, flood.last_mut().unwrap()).await;
+    let why = "its task was removed before its turn came";
+    assert_eq!((last.status, last.error.as_str()), (RunStatus::Cancelled, why));
+    assert_eq!(world.target.alive(&unit("a")).len(), 1);
+    world.target.end_with(&unit("a"), &ok("1"));
+    for asked in &mut flood {
+        end(&world, asked).await;
+    }
+    let ends: Vec<RunStatus> = all(&world).await.iter().map(|run| run.status).collect();
+    assert!(ends.iter().all(|end| matches!(end, RunStatus::Succeeded | RunStatus::Cancelled)), "{ends:?}");
 }

@@ -296,3 +296,82 @@ async fn a_repository_that_cannot_be_reached_takes_back_nothing_that_was_said_of
     pass(&world).await.unwrap();
     ends(&world, &forge, &[told[0], away, "c2 success 2 units live"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_host_said_holds_after_a_restart() {
+    let forge = FakeForge::new();
+    let wait = Duration::from_secs(90);
+    forge.rule(move |post| match post.revision.as_str() {
+        "c1" => Outcome::Refused("it answered 403".into()),
+        "c2" => Outcome::PostedLast { wait, why: "its limit is used up".into() },
+        _ => Outcome::Posted,
+    });
+    let (world, files) = hosted(&forge).await;
+    pass(&world).await.unwrap();
+    ends(&world, &forge, &["c1 success 2 units live"]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    files.task("a", "echo 2\n").commit("c2");
+    pass(&world).await.unwrap();
+    world.until("it is said", |_| forge.told().iter().any(|line| line.starts_with("c2"))).await;
+    let shut = forge.moments()[forge.told().iter().position(|line| line.starts_with("c2")).unwrap()];
+    let world = world.again().await;
+    speak(&world, &forge);
+    files.task("a", "echo 3\n").commit("c3");
+    pass(&world).await.unwrap();
+    let is_told = |line: &str| forge.told().iter().any(|told| told == line);
+    world.until("it is said later", |_| is_told("c3 success 2 units live")).await;
+    let late = forge
+        .told()
+        .iter()
+        .zip(forge.moments())
+        .all(|(line, at)| !line.starts_with("c3") || at >= shut + wait - Duration::from_millis(10));
+    assert!(late, "{:?} {:?} {shut:?}", forge.told(), forge.moments());
+    // What was refused is not said again before there is another token.
+    let refused = || forge.told().iter().filter(|line| line.starts_with("c1 success")).count();
+    assert_eq!(refused(), 1, "{:?}", forge.told());
+    forge.token.store(1, Ordering::SeqCst);
+    edit(&world, "https://two.example/");
+    world.until("it is said again", |_| refused() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_last_step_ends_after_a_suspension_is_live() {
+    let forge = FakeForge::new();
+    let files = FakeFiles::default();
+    files.daemon("d", "one\n").commit("c1");
+    let world = World::start_git(&files, HOUR).await;
+    speak(&world, &forge);
+    pass(&world).await.unwrap();
+    ends(&world, &forge, &["c1 success 1 unit live"]).await;
+    world.target.stop_takes(Duration::from_secs(5));
+    files.daemon("d", "two\n").commit("c2");
+    let service = world.service.clone();
+    let passing = tokio::spawn(async move { service.reconcile(&all(), Reconcile::default()).await });
+    world.until("the step is under way", |_| forge.told().iter().any(|line| line.starts_with("c2"))).await;
+    world.service.suspend(&Subject::Source(source()), "freeze".into()).await.unwrap();
+    passing.await.unwrap().unwrap();
+    ends(&world, &forge, &["c1 success 1 unit live", "c2 success 1 unit live"]).await;
+    let record = world.service.core().board.source(&source()).unwrap();
+    assert_eq!(record.revisions.deployed.as_ref().map(|commit| commit.as_str()), Some("c2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_edit_of_the_host_is_followed_at_once() {
+    let forge = FakeForge::new();
+    let (world, files) = hosted(&forge).await;
+    pass(&world).await.unwrap();
+    ends(&world, &forge, &["c1 success 2 units live"]).await;
+    // It needs no look at the source.
+    files.hang(true);
+    let statuses = &world.service.core().statuses;
+    for api in ["https://example.org/1", "https://example.org/2", "https://example.org/3"] {
+        statuses.set_hosting(Some(Hosting { api: api.into(), link: None }));
+        world.service.hosted_elsewhere();
+        let due = async {
+            while world.store.next_telling(api).await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(crate::world::BOUND, due).await.expect("it is to be told there");
+    }
+}

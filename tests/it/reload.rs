@@ -368,3 +368,28 @@ async fn what_units_may_have_follows_the_file() {
     ));
     client.unit_until("dir/t", "is kindling's own", refused).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_takes_its_time_to_end_holds_up_no_edit() {
+    let mut service = Service::new(&locals(&["one"]));
+    service.write("one/slow/task.yaml", manifest("slow", "daemon: true"));
+    // It ends when it is told twice: by the signal, and by the file.
+    let gate = service.root().join("gate");
+    let script = format!("trap '' TERM\nwhile [ ! -e '{}' ]; do sleep 0.02; done\n", gate.display());
+    service.write("one/slow/task.sh", script);
+    service.task("two/a", "echo\n");
+    service.task("three/a", "echo\n");
+    let client = service.start().await;
+    client.unit_until("one/slow", "runs", |unit| condition(unit, "Healthy").starts_with("True")).await;
+    service.configure(&locals(&["two"]));
+    client.unit_until("two/a", "is registered", |unit| !hash(unit).is_empty()).await;
+    assert!(names(&client).await.contains(&"one".to_owned()), "it is not gone yet");
+    // One that comes back begins when it has left.
+    service.configure(&locals(&["one", "three"]));
+    client.unit_until("three/a", "is registered", |unit| !hash(unit).is_empty()).await;
+    std::fs::write(gate, "").unwrap();
+    sources_are(&client, &["one", "three"]).await;
+    client.unit_until("one/slow", "is back", |unit| !hash(unit).is_empty()).await;
+    told(&service, "source one left the configuration and was removed with its units: one/slow").await;
+    assert!(!service.log().contains("cannot be configured differently"), "{}", service.log());
+}

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::service::Service;
+use crate::service::{Service, manifest};
 
 #[tokio::test]
 async fn wrong_queries_and_bodies_are_told_in_our_own_words() {
@@ -53,4 +53,27 @@ async fn a_diff_of_a_source_that_has_only_problems_shows_them() {
         assert!(out.contains("local: ") && out.contains("taskset.yaml:3:"), "{out}");
         assert!(!out.contains("no differences"), "{out}");
     }
+}
+
+#[tokio::test]
+async fn a_diff_with_a_directory_tells_of_paths_that_are_taken() {
+    let mut service =
+        Service::new("sources:\n  - {name: one, local: {path: one}}\n  - {name: two, local: {path: two}}\n");
+    let hook = |service: &Service, dir: &str, path: &str| {
+        let name = dir.rsplit('/').next().unwrap();
+        service.write(&format!("{dir}/task.yaml"), manifest(name, &format!("webhook: {path}")));
+        service.write(&format!("{dir}/task.sh"), "echo\n");
+    };
+    hook(&service, "one/a", "/hooks/x");
+    let client = service.start().await;
+    client.unit_until("one/a", "is served", |unit| unit["hook"] == "/hooks/x").await;
+    assert!(service.terminate().await.success());
+    for (dir, path) in [("other/b", "/hooks/x"), ("other/c", "/hooks/y"), ("other/d", "/hooks/y")] {
+        hook(&service, dir, path);
+    }
+    let ended = service.attempt(&["diff", "two", "--local", "other"]).await;
+    let out = String::from_utf8(ended.stdout).unwrap() + &String::from_utf8(ended.stderr).unwrap();
+    assert!(out.contains("asks for `/hooks/x`, where `one/a` is served"), "{out}");
+    assert!(out.contains("asks for `/hooks/y`, where `two/c` is served"), "{out}");
+    assert!(out.contains("two/c") && out.matches("is served").count() == 2, "{out}");
 }

@@ -84,6 +84,22 @@ pub struct DeliveryView {
     pub received_at: String,
 }
 
+/// A path at which a task webhook is served.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HookView {
+    /// The path.
+    pub path: String,
+    /// The task that it runs.
+    pub task: String,
+    /// The methods that it takes.
+    pub methods: Vec<String>,
+    /// What callers need: `signature`, `token`, both, or `local` where only programs of this machine may call; nothing
+    /// where anybody may.
+    pub needs: Vec<String>,
+    /// Whether calls are refused because a person suspended the task or its source.
+    pub suspended: bool,
+}
+
 /// A push that was signed to try a webhook.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SamplePush {

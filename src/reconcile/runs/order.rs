@@ -76,6 +76,8 @@ pub enum StopReason {
     Cancelled,
     /// A newer version takes its place, or its unit is gone.
     Replaced,
+    /// Its task is gone, before its turn came.
+    Removed,
     /// A newer run takes its place.
     Overtaken,
     /// kindling ends.
@@ -88,6 +90,7 @@ impl StopReason {
         match self {
             Self::Cancelled => "it was cancelled",
             Self::Replaced => "a newer version took its place",
+            Self::Removed => "its task was removed before its turn came",
             Self::Overtaken => "a newer run took its place",
             Self::Closing => "kindling ended while it ran",
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Runner;
+use super::{Runner, StopReason};
 use crate::act::Target;
 use crate::model::id::{RunId, UnitId};
 use crate::model::limits::RunLimits;
@@ -66,6 +66,11 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether a run waits.
+    fn has(&self, id: &RunId) -> bool {
+        self.runs.contains_key(id)
+    }
+
     /// A run waits no longer, if it did.
     pub(super) fn leave(&mut self, task: &UnitId, id: &RunId) {
         let Some(bytes) = self.runs.remove(id) else { return };
@@ -80,6 +85,16 @@ impl Queue {
 }
 
 impl<T: Target> Runner<T> {
+    /// Ends the runs of a task that wait, for the task is gone; those that have begun go on.
+    pub fn drop_waiting(&self, task: &UnitId) {
+        let book = self.lock();
+        for id in book.of(task).iter().filter(|id| book.queue.has(id)) {
+            if let Some(active) = book.runs.get(id) {
+                active.stop(StopReason::Removed);
+            }
+        }
+    }
+
     /// Why an input is too large for a run, if it is.
     #[must_use]
     pub fn oversized(&self, input: &str) -> Option<String> {

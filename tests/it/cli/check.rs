@@ -136,3 +136,35 @@ fn a_port_that_cannot_be_had_is_told_while_no_service_answers() {
     drop(other);
     assert!(findings(&place, "listen").is_empty());
 }
+
+#[test]
+fn secrets_of_task_webhooks_are_looked_for_and_never_shown() {
+    let place = Place::new();
+    place.write(
+        "kindling.yaml",
+        "server: {listen: \"127.0.0.1:1\"}\nsources:\n  - name: s\n    local: {path: tasks}\n    allow: {env: [HOOK_A, HOOK_B]}\n",
+    );
+    let task = |name: &str, option: &str| {
+        let text = format!(
+            "apiVersion: kindling/v1\nkind: Task\nname: {name}\nruntime: shell\ntrigger: {{webhook: /hooks/{name}{option}}}\n"
+        );
+        place.write(&format!("tasks/{name}/task.yaml"), &text);
+        place.write(&format!("tasks/{name}/task.sh"), "echo\n");
+    };
+    task("a", ", webhook_secret: '${HOOK_A}'");
+    task("b", ", bearer: '${HOOK_B}'");
+    task("open", "");
+    let place = place.set("HOOK_B", "hunter2hunter2hunter2");
+    assert_found(
+        &place,
+        "task webhook",
+        &[
+            "fail s/a: `trigger.webhook_secret` names the variable `HOOK_A`, which is not set",
+            "-> set HOOK_A where the service starts, and here to check it",
+            "ok s/b: what callers of /hooks/b need is set",
+        ],
+    );
+    assert_eq!(findings(&place, "task webhook").len(), 2);
+    let shown = place.run(&["check"]);
+    assert!(shown.code == 1 && !shown.shown().contains("hunter2"), "{}", shown.shown());
+}

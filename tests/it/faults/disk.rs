@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{assert_prints, text, with_tasks};
 use crate::service::client::condition;
-use crate::service::until;
+use crate::service::{manifest, until};
 
 /// A small file system in memory, for as long as this lives.
 pub struct SmallDisk(PathBuf);
@@ -59,8 +59,11 @@ async fn a_full_disk_is_told_and_everything_is_live_once_there_is_room() {
         "src/slow",
         &format!("while [ ! -e '{}' ]; do sleep 0.02; done\nprintf slow\n", gate.display()),
     );
+    service.write("src/hook/task.yaml", manifest("hook", "webhook: /hooks/full"));
+    service.write("src/hook/task.sh", "printf called\n");
     let client = service.start().await;
     let slow = client.post("/api/v1/runs", json!({"task": "dir/slow"})).await;
+    client.unit_until("dir/hook", "is served", |unit| unit["hook"] == "/hooks/full").await;
     disk.fill();
     let not_ready = async || {
         let answer = client.call("GET", "/readyz", None).await.unwrap();
@@ -87,6 +90,12 @@ async fn a_full_disk_is_told_and_everything_is_live_once_there_is_room() {
     }
     let answer = client.call("POST", "/api/v1/runs", Some(&json!({"task": "dir/b"}))).await.unwrap();
     assert_eq!((answer.status, answer.json()["exit"].as_u64()), (503, Some(3)), "{answer:?}");
+    // Who calls a webhook may be anybody: where the store lies is for the log.
+    let answer = client.call("POST", "/hooks/full", None).await.unwrap();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.json()["message"], "the run could not be recorded; come again later");
+    let told = "calls of task webhooks that could not become runs";
+    assert!(service.log().contains(told), "{}", service.log());
     disk.make_room();
     service.ready().await;
     client.source_until("dir", "is well", |source| condition(source, "Ready").starts_with("True")).await;

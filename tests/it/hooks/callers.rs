@@ -71,6 +71,16 @@ async fn a_secret_and_a_token_are_both_needed_where_both_are_named() {
     assert_eq!(call(&client, "GET", "/hooks/signed", &[empty], b"").await.status, 200);
     let kind = ("Content-Type", "application/json");
     assert_eq!(call(&client, "POST", "/hooks/signed", &[bad, kind], b"{").await.status, 401);
+    let listed: Vec<Value> = client.items("/api/v1/hooks").await;
+    let of = |path: &str| listed.iter().find(|hook| hook["path"] == path).unwrap().clone();
+    assert_eq!(of("/hooks/both")["needs"], json!(["signature", "token"]), "{listed:?}");
+    assert_eq!(of("/hooks/token")["task"], "s/token");
+    assert_eq!(of("/hooks/signed")["methods"], json!(["GET", "HEAD", "POST"]));
+    let shown = service.attempt(&["webhook", "tasks"]).await;
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let both = shown.lines().find(|line| line.starts_with("/hooks/both")).unwrap();
+    assert!(both.contains("s/both") && both.contains("signature, token"), "{shown}");
+    assert!(!shown.contains("0123456789abcdef") && !format!("{listed:?}").contains("0123456789abcdef"));
     // The API's own token opens no hook.
     let own = std::fs::read_to_string(service.data_dir().join("token")).unwrap();
     let own = format!("Bearer {}", own.trim());

@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// The start of a delivery whose signature has the right form, and is not worth more.
+fn head(path: &str) -> String {
+    let signature = "0".repeat(64);
+    format!("POST {path} HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256={signature}\r\n")
+}
+
 /// What a stranger is told.
 const STRANGER: &str = "there is no such webhook, or the signature is missing or wrong";
 
@@ -82,7 +88,10 @@ async fn a_chunked_body_is_cut_at_the_limit() {
     let client = place.service.start().await;
     let mut stream = TcpStream::connect(client.address()).await.unwrap();
     stream
-        .write_all(b"POST /webhooks/s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .write_all(
+            format!("{}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n", head("/webhooks/s"))
+                .as_bytes(),
+        )
         .await
         .unwrap();
     let chunk = [b"8000\r\n".as_slice(), &[b'x'; 0x8000], b"\r\n"].concat();
@@ -93,24 +102,47 @@ async fn a_chunked_body_is_cut_at_the_limit() {
 }
 
 #[tokio::test]
+async fn a_body_without_a_signature_is_not_read() {
+    let mut place = Place::new("");
+    place.publish("one");
+    let client = place.service.start().await;
+    for path in ["/webhooks/s", "/webhooks/nobody"] {
+        let mut stream = TcpStream::connect(client.address()).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(answer_line(stream).await, 401, "{path}");
+    }
+}
+
+/// Begins bodies that are larger than all the memory there is for them together, and goes on with none of them.
+async fn drip(client: &Client, path: &str) -> Vec<TcpStream> {
+    let mut dripping = Vec::new();
+    for _ in 0..80 {
+        let mut stream = TcpStream::connect(client.address()).await.unwrap();
+        let head = format!("{}Content-Length: 3000000\r\n\r\n", head(path));
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; 1 << 20]).await.unwrap();
+        dripping.push(stream);
+    }
+    dripping
+}
+
+#[tokio::test]
 async fn bodies_that_drip_do_not_hold_up_a_valid_push() {
     let mut place = Place::new("");
     place.publish("one");
     let client = place.service.start().await;
-    let mut dripping = Vec::new();
-    for _ in 0..64 {
-        let mut stream = TcpStream::connect(client.address()).await.unwrap();
-        let head = "POST /webhooks/s HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n";
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(&[b'x'; 1000]).await.unwrap();
-        dripping.push(stream);
-    }
+    let mut dripping = drip(&client, "/webhooks/s").await;
     let commit = place.publish("two");
-    let sent = Delivery::new("push", "d-1", &place.push("main", &commit)).send(&client).await;
+    // Of the same address, and larger than what takes no memory of the others.
+    let mut large: Value = serde_json::from_str(&place.push("main", &commit)).unwrap();
+    large["commits"] = vec![json!({"message": "x".repeat(1000)}); 2000].into();
+    let sent = Delivery::new("push", "d-1", &large.to_string()).send(&client).await;
     assert_eq!(sent.status, 202);
     until_live(&client, &commit).await;
-    let late = dripping.pop().unwrap();
-    assert_eq!(answer_line(late).await, 408, "a body that does not come in ends");
+    let (first, last) = (dripping.remove(0), dripping.pop().unwrap());
+    assert_eq!(answer_line(first).await, 503, "it gave way");
+    assert_eq!(answer_line(last).await, 408, "a body that does not come in ends");
 }
 
 /// The status of an answer on a connection that stays open.

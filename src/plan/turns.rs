@@ -1,48 +1,54 @@
-//! Whose turn it is: which runs may begin, and in which order the others wait. No input or output, no clock.
+//! Whose turn it is: which runs may begin, and which of those that wait is the next.
 //!
-//! There is a limit on all runs together, and one on the runs of each task. Whoever came first begins first; a run
-//! whose task is at its limit lets others pass.
+//! There is a limit on all runs together, and one on the runs of each task. Tasks whose runs wait take turns, however many
+//! runs of each there are: next is the task that had its last turn longest ago. Runs of one task begin in the order in
+//! which they came; a task at its limit lets others pass.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::model::id::UnitId;
 
 /// Runs that have begun, and those that wait; `W` wakes one that waits.
 #[derive(Debug)]
-pub(super) struct Turns<W> {
+pub struct Turns<W> {
     most: usize,
     busy: usize,
     tasks: HashMap<UnitId, Task<W>>,
-    /// Those that wait for nothing but the limit on all, in the order in which they came.
-    ready: BTreeMap<Ticket, (UnitId, W)>,
+    /// Tasks that wait for nothing but the limit on all, by the turn that each had last.
+    ready: BTreeSet<(u64, UnitId)>,
+    /// How many turns there were.
+    turns: u64,
     next: Ticket,
 }
 
 /// Names a run that waits; grows.
-pub(super) type Ticket = u64;
+pub type Ticket = u64;
 
 #[derive(Debug)]
 struct Task<W> {
     limit: usize,
     busy: usize,
-    /// How many of it are in `ready`.
-    ready: usize,
-    /// Those that wait for others of the task, in order.
+    /// The turn that it had last; that of all when it came.
+    turn: u64,
+    /// Its runs that wait, in order.
     waiting: VecDeque<(Ticket, W)>,
 }
 
 impl<W> Turns<W> {
     /// Nobody is there; `most` may begin.
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, busy: 0, tasks: HashMap::new(), ready: BTreeMap::new(), next: 0 }
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { most, busy: 0, tasks: HashMap::new(), ready: BTreeSet::new(), turns: 0, next: 0 }
     }
 
     /// A run of a task comes, of which `limit` may have begun at once. Gives back its ticket, and who begins now: the
     /// newcomer too, if it is its turn.
-    pub(super) fn enter(&mut self, task: &UnitId, limit: usize, who: W) -> (Ticket, Vec<W>) {
+    pub fn enter(&mut self, task: &UnitId, limit: usize, who: W) -> (Ticket, Vec<W>) {
         let ticket = self.next;
         self.next += 1;
-        let new = || Task { limit, busy: 0, ready: 0, waiting: VecDeque::new() };
+        // A task that comes anew waits for those that are there.
+        let turn = self.turns;
+        let new = || Task { limit, busy: 0, turn, waiting: VecDeque::new() };
         let entry = self.tasks.entry(task.clone()).or_insert_with(new);
         // A newer version may say otherwise than the one before.
         entry.limit = limit.max(1);
@@ -51,7 +57,7 @@ impl<W> Turns<W> {
     }
 
     /// A run that had begun is over; gives back who begins now.
-    pub(super) fn leave(&mut self, task: &UnitId) -> Vec<W> {
+    pub fn leave(&mut self, task: &UnitId) -> Vec<W> {
         self.busy = self.busy.saturating_sub(1);
         if let Some(entry) = self.tasks.get_mut(task) {
             entry.busy = entry.busy.saturating_sub(1);
@@ -60,40 +66,35 @@ impl<W> Turns<W> {
     }
 
     /// A run waits no longer. Gives back whether it still waited; otherwise it has begun, and has to leave.
-    pub(super) fn give_up(&mut self, task: &UnitId, ticket: Ticket) -> bool {
+    pub fn give_up(&mut self, task: &UnitId, ticket: Ticket) -> bool {
         let Some(entry) = self.tasks.get_mut(task) else { return false };
-        if self.ready.remove(&ticket).is_some() {
-            entry.ready -= 1;
-        } else if let Ok(at) = entry.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket) {
-            entry.waiting.remove(at);
-        } else {
-            return false;
-        }
-        // Somebody else of the task is ready in its place. Nobody begins: whoever was ready waits for the limit on all.
-        self.promote(task);
+        let Ok(at) = entry.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket) else { return false };
+        entry.waiting.remove(at);
+        self.sort_in(task);
         true
     }
 
     /// Another limit on all; gives back who begins now.
-    pub(super) fn set_most(&mut self, most: usize) -> Vec<W> {
+    pub fn set_most(&mut self, most: usize) -> Vec<W> {
         self.most = most;
         self.admit()
     }
 
     fn advance(&mut self, task: &UnitId) -> Vec<W> {
-        self.promote(task);
+        self.sort_in(task);
         self.admit()
     }
 
-    fn promote(&mut self, task: &UnitId) {
-        let Some(entry) = self.tasks.get_mut(task) else { return };
-        while entry.busy + entry.ready < entry.limit
-            && let Some((ticket, who)) = entry.waiting.pop_front()
-        {
-            entry.ready += 1;
-            self.ready.insert(ticket, (task.clone(), who));
+    /// Puts a task where it belongs: among those that are ready, or not, or nowhere.
+    fn sort_in(&mut self, task: &UnitId) {
+        let Some(entry) = self.tasks.get(task) else { return };
+        let place = (entry.turn, task.clone());
+        if !entry.waiting.is_empty() && entry.busy < entry.limit {
+            self.ready.insert(place);
+        } else {
+            self.ready.remove(&place);
         }
-        if entry.busy + entry.ready == 0 && entry.waiting.is_empty() {
+        if entry.busy == 0 && entry.waiting.is_empty() {
             self.tasks.remove(task);
         }
     }
@@ -101,14 +102,17 @@ impl<W> Turns<W> {
     fn admit(&mut self) -> Vec<W> {
         let mut begin = Vec::new();
         while self.busy < self.most
-            && let Some((_, (task, who))) = self.ready.pop_first()
+            && let Some((_, task)) = self.ready.pop_first()
+            && let Some(entry) = self.tasks.get_mut(&task)
         {
-            self.busy += 1;
-            if let Some(entry) = self.tasks.get_mut(&task) {
-                entry.ready -= 1;
+            if let Some((_, who)) = entry.waiting.pop_front() {
+                self.busy += 1;
                 entry.busy += 1;
+                begin.push(who);
             }
-            begin.push(who);
+            self.turns += 1;
+            entry.turn = self.turns;
+            self.sort_in(&task);
         }
         begin
     }
@@ -125,6 +129,28 @@ mod tests {
     }
 
     #[test]
+    fn a_task_with_many_runs_holds_up_no_other_one() {
+        let (flood, a, b) = (task(0), task(1), task(2));
+        let mut turns = Turns::new(2);
+        for n in 0..1000 {
+            let _ = turns.enter(&flood, usize::MAX, ("flood", n));
+        }
+        let _ = (turns.enter(&a, usize::MAX, ("a", 0)), turns.enter(&b, 1, ("b", 0)));
+        let _ = (turns.enter(&a, usize::MAX, ("a", 1)), turns.enter(&b, 1, ("b", 1)));
+        let mut begun = Vec::new();
+        for _ in 0..3 {
+            begun.extend(turns.leave(&flood));
+        }
+        assert_eq!(begun, [("flood", 2), ("a", 0), ("b", 0)]);
+        // One that comes again and again gets no more than its turn.
+        assert_eq!(turns.leave(&b), [("flood", 3)]);
+        assert!(turns.enter(&b, 1, ("b", 2)).1.is_empty());
+        assert_eq!(turns.leave(&a), [("a", 1)]);
+        assert_eq!(turns.leave(&a), [("b", 1)]);
+        assert_eq!(turns.leave(&flood), [("flood", 4)]);
+    }
+
+    #[test]
     fn first_in_first_out_within_both_limits() {
         let (a, b) = (task(0), task(1));
         let mut turns = Turns::new(2);
@@ -134,7 +160,7 @@ mod tests {
         assert!(turns.enter(&a, 1, "a3").1.is_empty());
         assert_eq!(turns.enter(&b, usize::MAX, "b1").1, ["b1"], "a task at its limit lets others pass");
         assert!(turns.enter(&b, usize::MAX, "b2").1.is_empty());
-        assert_eq!(turns.leave(&a), ["a2"], "it came before b2");
+        assert_eq!(turns.leave(&a), ["a2"], "its task had its turn before that of b2");
         assert!(!turns.give_up(&a, a2), "it has begun");
         assert_eq!(turns.leave(&b), ["b2"], "a3 waits for a2");
         assert_eq!(turns.leave(&b), [] as [&str; 0]);
