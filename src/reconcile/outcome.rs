@@ -84,14 +84,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for (key, problems) in acted.broken {
             self.draft_broken(&key, problems, &mut draft);
         }
-        let decided: BTreeSet<Arc<str>> = acted.noops.iter().map(|step| Arc::clone(&step.unit.key)).collect();
+        let equal = acted.noops.iter().filter(|step| step.rule == Rule::Same);
+        let equal: BTreeSet<Arc<str>> = equal.map(|step| Arc::clone(&step.unit.key)).collect();
         for step in acted.noops {
             self.draft_noop(&step, &mut draft);
         }
         for doing in acted.begun {
             self.draft_begun(&doing, &mut draft);
         }
-        let stays = if observed { self.draft_left_behind(&decided, &mut draft) } else { false };
+        let stays = if observed { self.draft_left_behind(&equal, &mut draft) } else { false };
         let mut source_changed = observed && self.note_observed(order, stays, &mut draft);
         source_changed |= self.note_deployed(&draft);
         if observed && !source_changed && draft.is_empty() {
@@ -124,6 +125,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.bring_back(&doing, runs_on);
         }
         self.draft_finished(Finished { doing, outcome, error }, &mut draft);
+        self.draft_left_behind(&BTreeSet::new(), &mut draft);
         // A failed write is told and made up for by the pass that follows it.
         let _ = self.commit(draft, false).await;
         // What became desired, or went away, while the step was under way is decided now.
@@ -453,6 +455,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if all {
             self.record.revisions.deployed = self.revision.clone();
             self.record.has_strayed = false;
+            self.record.conditions.clear(ConditionType::DevMode);
         }
         all
     }
