@@ -59,6 +59,19 @@ impl<W> Turns<W> {
         self.advance(task)
     }
 
+    /// The task of the run that would begin if one of `task` that has begun were over; `None` where none would.
+    pub(super) fn called_after(&self, task: &UnitId) -> Option<&UnitId> {
+        if self.busy > self.most {
+            return None;
+        }
+        let ready = self.ready.first_key_value().map(|(ticket, (of, _))| (*ticket, of));
+        let promoted = self.tasks.get_key_value(task).and_then(|(of, entry)| {
+            let has_room = entry.busy.saturating_sub(1) + entry.ready < entry.limit;
+            entry.waiting.front().filter(|_| has_room).map(|(ticket, _)| (*ticket, of))
+        });
+        ready.into_iter().chain(promoted).min().map(|(_, of)| of)
+    }
+
     /// A run waits no longer. Gives back whether it still waited; otherwise it has begun, and has to leave.
     pub(super) fn give_up(&mut self, task: &UnitId, ticket: Ticket) -> bool {
         let Some(entry) = self.tasks.get_mut(task) else { return false };
@@ -174,7 +187,10 @@ mod tests {
                     }
                     2 if !begun.is_empty() => {
                         let of = over(&mut begun, usize::from(of) * 7);
-                        turns.leave(&task(of))
+                        let foretold = turns.called_after(&task(of)).cloned();
+                        let new = turns.leave(&task(of));
+                        prop_assert_eq!(foretold, new.first().map(|(_, of)| task(*of)));
+                        new
                     }
                     3 if !waits.is_empty() => {
                         let (ticket, _, of) = waits.remove(usize::from(of) * 5 % waits.len());
