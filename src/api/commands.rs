@@ -67,6 +67,7 @@ fn gather(subjects: &[Subject], reports: Vec<Result<Report, Refusal>>) -> Answer
         whole.problems.append(&mut report.problems);
         whole.of_sources.append(&mut report.of_sources);
         whole.unready.append(&mut report.unready);
+        whole.guarded.append(&mut report.guarded);
     }
     Ok(Json((&whole).into()))
 }
@@ -77,6 +78,9 @@ fn only_about(report: &mut Report, unit: &UnitId) {
     report.problems.retain(|(of, _)| of == unit);
     report.of_sources.clear();
     report.unready.retain(|(name, _)| *name == id);
+    if report.steps.is_empty() {
+        report.guarded.clear();
+    }
 }
 
 pub(super) async fn rollback<T: Target>(

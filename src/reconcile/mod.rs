@@ -42,3 +42,4 @@ mod units;
 pub use pass::{MOST_ROUNDS, file_read};
 pub use source_loop::{SourceLoop, chance};
 pub use status::unready;
+pub use trouble::held_back;
