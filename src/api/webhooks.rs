@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use axum::Json;
-use axum::extract::{ConnectInfo, Path, Request, State as AxumState};
+use axum::extract::{ConnectInfo, Request, State as AxumState};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hmac::Mac;
@@ -31,10 +31,11 @@ use crate::record::Noted;
 
 use super::State;
 use super::error::Failure;
+use super::given::{Params, Part};
 use super::hooks::HookRules;
 use super::inbound::{Bodies, Key, Refused, key, signature, signed};
 use super::listings::{LARGEST_PAGE, PAGE};
-use super::subject::{self, Params};
+use super::subject;
 use super::wire::{DeliveryAnswer, DeliveryView, Items, SamplePush};
 
 /// Longest id, name of an event and name of a ref that is kept, in bytes.
@@ -107,11 +108,11 @@ impl Webhooks {
 pub(super) async fn receive<T: Target>(
     AxumState(api): State<T>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
-    Path(name): Path<String>,
+    name: Result<Part, Failure>,
     request: Request,
 ) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
-    let source = SourceName::new(&name).ok();
+    let source = name.ok().and_then(|Part(name)| SourceName::new(&name).ok());
     let is_there = source.as_ref().is_some_and(|source| api.webhooks.is_there(source));
     let body = api.webhooks.bodies.read(&parts.headers, body, is_there).await?;
     if !api.webhooks.is_signed(source.as_ref(), signature(&parts.headers), &body) {
@@ -299,11 +300,14 @@ pub(super) async fn list<T: Target>(
 
 pub(super) async fn redeliver<T: Target>(
     AxumState(api): State<T>,
-    Path(number): Path<i64>,
+    Part(number): Part,
 ) -> Result<Json<DeliveryView>, Failure> {
     let core = api.service.core();
-    let unknown =
-        || Failure::not_found(format!("there is no delivery {number}")).hint("kindling webhook list");
+    let unknown = || {
+        let number = number.escape_debug();
+        Failure::not_found(format!("there is no delivery {number}")).hint("kindling webhook list")
+    };
+    let number: i64 = number.parse().map_err(|_| unknown())?;
     let row = core.store.delivery(number).await?.ok_or_else(unknown)?;
     let delivery = &row.delivery;
     let nothing = match delivery.verdict {
@@ -327,7 +331,7 @@ pub(super) async fn redeliver<T: Target>(
 
 pub(super) async fn sample<T: Target>(
     AxumState(api): State<T>,
-    Path(name): Path<String>,
+    Part(name): Part,
 ) -> Result<Json<SamplePush>, Failure> {
     let source = known(&api, &name)?;
     let record = api.service.core().board.source(&source);

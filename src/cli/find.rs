@@ -17,6 +17,7 @@ use crate::config::secret::Secret;
 
 use self::configuration::{Configuration, Known, Token};
 use super::error::CliError;
+use super::values::shell_word;
 
 mod configuration;
 
@@ -130,6 +131,9 @@ pub fn find(clues: &Clues<'_>) -> Result<Found, CliError> {
     }
     let (token, withheld) = token_for(&url, &whence, &configuration, clues.env);
     let looked = looked(token.is_some(), &configuration, clues.env);
+    if token.as_ref().is_some_and(|token| !token.reveal().bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(unsendable(&configuration, clues.env));
+    }
     let start = configuration.start();
     let is_own = text_of(clues.env, TOKEN).is_some();
     let is_token_hidden = !is_own && withheld.is_none() && configuration.hides_token();
@@ -221,6 +225,24 @@ fn looked(found: bool, configuration: &Configuration, env: Env<'_>) -> String {
         }
         (false, _) => format!("there is no {TOKEN}, none in the configuration and no {kept}"),
     }
+}
+
+/// What is to be sent is no token that any service takes.
+fn unsendable(configuration: &Configuration, env: Env<'_>) -> CliError {
+    let kept = match configuration {
+        Configuration::Known(known) => known.data_dir.as_ref().map(|dir| dir.join(TOKEN_FILE)),
+        Configuration::Missing(_) => None,
+    };
+    let (place, hint) = match kept.filter(|_| text_of(env, TOKEN).is_none()) {
+        Some(file) => {
+            let file = file.display().to_string();
+            let hint = format!("rm {}, then start the service again: it makes a new one", shell_word(&file));
+            (format!("the token in {file}"), hint)
+        }
+        None => (TOKEN.to_owned(), "it is the text of a single token, without quotes around it".to_owned()),
+    };
+    let message = "has a space, a line break or a character that is not ASCII in it: no service takes that";
+    CliError::usage(format!("{place} {message}")).hint(hint)
 }
 
 fn text_of(env: Env<'_>, name: &str) -> Option<String> {

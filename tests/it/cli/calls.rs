@@ -112,6 +112,23 @@ fn a_refused_token_is_explained() {
 }
 
 #[test]
+fn a_token_that_cannot_be_sent_is_told_before_anything_is_sent() {
+    let fake = Fake::start();
+    let place = Place::new().set("KINDLING_TOKEN", "0123456789abcdef\n0123456789abcdef");
+    insta::assert_snapshot!(place.run(&["get", "units", "--server", &fake.address()]).shown(), @r#"
+    exit 2
+    err: error: KINDLING_TOKEN has a space, a line break or a character that is not ASCII in it: no service takes that
+    err: hint: it is the text of a single token, without quotes around it
+    "#);
+    let place = Place::new();
+    place.write("kindling.yaml", "{}\n").write(".kindling/address", &fake.address());
+    place.write(".kindling/token", "0123456789abcdef 0123456789abcdef\n");
+    let ended = place.run(&["get", "units"]);
+    assert!(ended.err.contains("the token in ") && ended.err.contains("hint: rm "), "{}", ended.err);
+    assert!(fake.calls().is_empty() && !ended.err.contains("0123456789"));
+}
+
+#[test]
 fn a_mistake_elsewhere_in_the_configuration_hides_neither_address_nor_token() {
     let fake = Fake::start().gives("GET /api/v1/units", &json!({"items": []}));
     let place = Place::new();
