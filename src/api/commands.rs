@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use axum::Json;
-use axum::extract::{Path, State as AxumState};
+use axum::extract::State as AxumState;
 use futures_util::future::join_all;
 
 use crate::act::Target;
@@ -19,7 +19,8 @@ use crate::reconcile::message::{Refusal, Report};
 
 use super::State;
 use super::error::Failure;
-use super::subject::{self, Body};
+use super::given::{Body, Part};
+use super::subject;
 use super::wire::{
     DevRequest, DiffRequest, NewSource, ReconcileRequest, ReportView, RollbackRequest, SubjectRequest,
     SuspendRequest, UnitRequest,
@@ -67,6 +68,7 @@ fn gather(subjects: &[Subject], reports: Vec<Result<Report, Refusal>>) -> Answer
         whole.problems.append(&mut report.problems);
         whole.of_sources.append(&mut report.of_sources);
         whole.unready.append(&mut report.unready);
+        whole.guarded.append(&mut report.guarded);
     }
     Ok(Json((&whole).into()))
 }
@@ -77,6 +79,9 @@ fn only_about(report: &mut Report, unit: &UnitId) {
     report.problems.retain(|(of, _)| of == unit);
     report.of_sources.clear();
     report.unready.retain(|(name, _)| *name == id);
+    if report.steps.is_empty() {
+        report.guarded.clear();
+    }
 }
 
 pub(super) async fn rollback<T: Target>(
@@ -187,7 +192,7 @@ fn git_origin(url: String, branch: Option<String>, path: Option<&str>) -> Result
 
 pub(super) async fn dev_on<T: Target>(
     AxumState(api): State<T>,
-    Path(name): Path<String>,
+    Part(name): Part,
     Body(request): Body<DevRequest>,
 ) -> Answer {
     let name = source_name(&name)?;
@@ -204,7 +209,7 @@ pub(super) async fn dev_on<T: Target>(
     Ok(Json((&report).into()))
 }
 
-pub(super) async fn dev_off<T: Target>(AxumState(api): State<T>, Path(name): Path<String>) -> Answer {
+pub(super) async fn dev_off<T: Target>(AxumState(api): State<T>, Part(name): Part) -> Answer {
     let report = api.service.dev_off(&source_name(&name)?).await?;
     Ok(Json((&report).into()))
 }
@@ -229,7 +234,7 @@ fn working_copy(path: &str, data_dir: &std::path::Path) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn remove_source<T: Target>(AxumState(api): State<T>, Path(name): Path<String>) -> Answer {
+pub(super) async fn remove_source<T: Target>(AxumState(api): State<T>, Part(name): Part) -> Answer {
     let report = api.service.remove_source(&source_name(&name)?).await?;
     Ok(Json((&report).into()))
 }

@@ -20,7 +20,7 @@ use crate::model::time::Timestamp;
 
 use super::State;
 use super::error::Failure;
-use super::subject::Params;
+use super::given::Params;
 use super::wire::EventView;
 
 /// Older events that one call may ask for.

@@ -16,7 +16,8 @@ use crate::record::{HistoryQuery, SourceRecord, UnitRecord};
 
 use super::State;
 use super::error::Failure;
-use super::subject::{self, Params};
+use super::given::Params;
+use super::subject;
 use super::wire::{HistoryView, Items, SourceView, StatusView, SuspensionView, UnitView, Unready, WhyView};
 
 /// Rows of a page where the caller names no number.

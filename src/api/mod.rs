@@ -4,6 +4,7 @@ mod auth;
 mod commands;
 mod error;
 mod events;
+mod given;
 mod hooks;
 mod inbound;
 mod listings;

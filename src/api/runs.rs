@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State as AxumState};
+use axum::extract::State as AxumState;
 use axum::http::StatusCode;
 use axum::response::sse::Event as Frame;
 use axum::response::{IntoResponse, Response};
@@ -23,8 +23,9 @@ use crate::record::RunQuery;
 
 use super::error::Failure;
 use super::events::{answer, frame};
+use super::given::{Body, Params, Part};
 use super::listings::{LARGEST_PAGE, PAGE};
-use super::subject::{self, Body, Params};
+use super::subject;
 use super::wire::{Items, LogView, NewRun, RunView};
 use super::{Api, State};
 
@@ -87,7 +88,7 @@ async fn recorded<T: Target>(api: &Api<T>, id: &str) -> Result<Run, Failure> {
 
 pub(super) async fn one<T: Target>(
     AxumState(api): State<T>,
-    Path(id): Path<String>,
+    Part(id): Part,
 ) -> Result<Json<RunView>, Failure> {
     Ok(Json((&recorded(&api, &id).await?).into()))
 }
@@ -95,7 +96,7 @@ pub(super) async fn one<T: Target>(
 /// Answers when the run is over.
 pub(super) async fn wait<T: Target>(
     AxumState(api): State<T>,
-    Path(id): Path<String>,
+    Part(id): Part,
 ) -> Result<Json<RunView>, Failure> {
     let run = recorded(&api, &id).await?;
     if let Some(mut lines) = api.service.core().runner.follow(&run.id) {
@@ -107,12 +108,12 @@ pub(super) async fn wait<T: Target>(
 
 pub(super) async fn cancel<T: Target>(
     AxumState(api): State<T>,
-    Path(id): Path<String>,
+    Part(id): Part,
 ) -> Result<Json<RunView>, Failure> {
     let run = recorded(&api, &id).await?;
     api.service.cancel(&run.id)?;
     let (id, store) = (run.id.to_string(), api.service.core().store.clone());
-    let mut over = Box::pin(wait(AxumState(api), Path(id.clone())));
+    let mut over = Box::pin(wait(AxumState(api), Part(id.clone())));
     for _ in 0..CANCEL_ROUNDS {
         if let Ok(ended) = tokio::time::timeout(CANCEL_ROUND, &mut over).await {
             return ended;
@@ -141,7 +142,7 @@ pub(super) struct OfLog {
 
 pub(super) async fn log<T: Target>(
     AxumState(api): State<T>,
-    Path(id): Path<String>,
+    Part(id): Part,
     Params(query): Params<OfLog>,
 ) -> Result<Response, Failure> {
     let run = recorded(&api, &id).await?;

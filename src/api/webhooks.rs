@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use axum::Json;
-use axum::extract::{ConnectInfo, Path, Request, State as AxumState};
+use axum::extract::{ConnectInfo, Request, State as AxumState};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hmac::Mac;
@@ -32,10 +32,11 @@ use crate::record::Noted;
 
 use super::State;
 use super::error::Failure;
+use super::given::{Params, Part};
 use super::hooks::HookRules;
 use super::inbound::{Bodies, Key, Refused, Sender, Standing, key, signature, signed};
 use super::listings::{LARGEST_PAGE, PAGE};
-use super::subject::{self, Params};
+use super::subject;
 use super::wire::{DeliveryAnswer, DeliveryView, Items, SamplePush};
 
 /// Longest id, name of an event and name of a ref that is kept, in bytes.
@@ -108,11 +109,11 @@ impl Webhooks {
 pub(super) async fn receive<T: Target>(
     AxumState(api): State<T>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
-    Path(name): Path<String>,
+    name: Result<Part, Failure>,
     request: Request,
 ) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
-    let source = SourceName::new(&name).ok();
+    let source = name.ok().and_then(|Part(name)| SourceName::new(&name).ok());
     let is_there = source.as_ref().is_some_and(|source| api.webhooks.is_there(source));
     let standing = if is_there { Standing::Unknown } else { Standing::Nowhere };
     let sender = Sender::new(from.ip(), &parts.headers, standing);
@@ -310,11 +311,14 @@ pub(super) async fn list<T: Target>(
 
 pub(super) async fn redeliver<T: Target>(
     AxumState(api): State<T>,
-    Path(number): Path<i64>,
+    Part(number): Part,
 ) -> Result<Json<DeliveryView>, Failure> {
     let core = api.service.core();
-    let unknown =
-        || Failure::not_found(format!("there is no delivery {number}")).hint("kindling webhook list");
+    let unknown = || {
+        let number = number.escape_debug();
+        Failure::not_found(format!("there is no delivery {number}")).hint("kindling webhook list")
+    };
+    let number: i64 = number.parse().map_err(|_| unknown())?;
     let row = core.store.delivery(number).await?.ok_or_else(unknown)?;
     let delivery = &row.delivery;
     let nothing = match delivery.verdict {
@@ -338,7 +342,7 @@ pub(super) async fn redeliver<T: Target>(
 
 pub(super) async fn sample<T: Target>(
     AxumState(api): State<T>,
-    Path(name): Path<String>,
+    Part(name): Part,
 ) -> Result<Json<SamplePush>, Failure> {
     let source = known(&api, &name)?;
     let record = api.service.core().board.source(&source);

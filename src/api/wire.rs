@@ -492,6 +492,9 @@ pub struct ReportView {
     pub problems: Vec<UnitProblems>,
     /// What is not as it should be.
     pub unready: Vec<Unready>,
+    /// Of a diff: sources of which a pass would do none of this until a person agrees.
+    #[serde(default)]
+    pub guarded: Vec<Unready>,
 }
 
 /// A step.

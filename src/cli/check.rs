@@ -21,13 +21,13 @@ use crate::config::{self, Role, Settings};
 use crate::model::source::{Origin, SourceSpec};
 use crate::model::spec::TaskSpec;
 use crate::record::Store;
-use crate::support::text::printable;
+use crate::support::text::{count, printable};
 
 use super::Context;
 use super::error::{CliError, Ended};
 use super::look::{Looked, look};
 use super::output::{Format, Output};
-use super::values::{count, shell_word};
+use super::values::shell_word;
 
 /// Free bytes below which the disk of the data directory is told to be nearly full.
 const FEW_BYTES: u64 = 256 << 20;
@@ -122,7 +122,9 @@ fn configuration(context: &Context, findings: &mut Findings) -> Option<Settings>
             Some(settings)
         }
         Err(errors) => {
-            for error in errors {
+            // What a service lacks is told with the rest: nobody wants to mend a file twice.
+            let all = config::load(&located.file, &Context::env, Role::Service).err().unwrap_or(errors);
+            for error in all {
                 findings.put(Verdict::Fail, check, error.to_string(), error.hint);
             }
             None

@@ -197,11 +197,26 @@ impl Client {
             return self.broke(error);
         }
         let (address, Found { whence, start, .. }) = (self.address(), &self.found);
-        CliError::not_reached(format!("no service answers at {address} ({}); {whence}", root_cause(error)))
-            .hint(format!("start it with `{start}`"))
+        let message = format!("no service answers at {address} ({}); {whence}", root_cause(error));
+        // A service with a file like this one would not start.
+        self.faulty()
+            .unwrap_or_else(|| CliError::not_reached(message).hint(format!("start it with `{start}`")))
+    }
+
+    /// What is wrong with the file that the address is from, if anything is: what listens there may be anybody's.
+    fn faulty(&self) -> Option<CliError> {
+        let Found { faults, whence, .. } = &self.found;
+        let is_so = matches!(whence, Whence::Configured(_)) && !faults.is_empty();
+        is_so.then(|| CliError::configuration(faults))
     }
 
     fn unauthorized(&self, mut view: ErrorView) -> CliError {
+        if self.found.is_token_hidden {
+            return CliError::hidden_token(&self.found.faults, self.address());
+        }
+        if let Some(faulty) = self.faulty() {
+            return faulty.and(&CliError::answered(view));
+        }
         let (address, Found { whence, token, looked, withheld, start, .. }) = (self.address(), &self.found);
         view.hint = match (token, withheld, whence) {
             (None, Some(why), _) => Some(why.clone()),

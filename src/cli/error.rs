@@ -10,6 +10,8 @@ use crate::config::ConfigError;
 use crate::config::locate::LocateError;
 use crate::support::text::printable;
 
+use super::find::{TELLS_ALL, TOKEN};
+
 /// The end of a command: its exit code, or an error that has one.
 pub type Ended = Result<u8, CliError>;
 
@@ -108,6 +110,17 @@ impl CliError {
         error.view.column = first.at.map(|at| at.column);
         error.view.hint.clone_from(&first.hint);
         error.others = all.map(|error| (error.to_string(), error.hint.clone())).collect();
+        error
+    }
+
+    /// The service wants a token, and what is wrong with the configuration hides which one.
+    #[must_use]
+    pub fn hidden_token(faults: &[ConfigError], address: &str) -> Self {
+        let mut error = Self::configuration(faults).hint(format!(
+            "{TELLS_ALL}; until it is mended, {TOKEN} takes the token of the service at {address}"
+        ));
+        let why = std::mem::take(&mut error.view.message);
+        error.view.message = format!("the configuration cannot be read, so its token is not known: {why}");
         error
     }
 

@@ -11,18 +11,24 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 
 use crate::app::{ADDRESS_FILE, TOKEN_FILE};
-use crate::config::locate::{self, Env, FoundBy, LocateError, Located};
+use crate::config::ConfigError;
+use crate::config::locate::{Env, FoundBy, LocateError};
 use crate::config::secret::Secret;
-use crate::config::{self, ConfigError, Role, Settings};
 
+use self::configuration::{Configuration, Known, Token};
 use super::error::CliError;
 use super::values::shell_word;
+
+mod configuration;
 
 /// The variable that names the service.
 pub const SERVER: &str = "KINDLING_SERVER";
 
 /// The variable that holds the token.
 pub const TOKEN: &str = "KINDLING_TOKEN";
+
+/// What tells more of a configuration that cannot be read.
+pub const TELLS_ALL: &str = "`kindling check` tells all that is wrong with it";
 
 /// Longest token or address, in bytes.
 const MAX_BYTES: u64 = 4096;
@@ -82,6 +88,10 @@ pub struct Found {
     pub withheld: Option<String>,
     /// The command that starts the service.
     pub start: String,
+    /// What is wrong with the configuration file.
+    pub faults: Vec<ConfigError>,
+    /// Whether what is wrong hides which token the configuration names.
+    pub is_token_hidden: bool,
 }
 
 impl Found {
@@ -89,71 +99,6 @@ impl Found {
     #[must_use]
     pub fn address(&self) -> &str {
         self.url.as_str().trim_end_matches('/')
-    }
-}
-
-/// The configuration, or why there is none.
-enum Configuration {
-    Read(Box<Settings>, FoundBy),
-    Missing(LocateError),
-    Broken(Vec<ConfigError>),
-}
-
-impl Configuration {
-    fn look(clues: &Clues<'_>) -> Self {
-        match locate::locate(clues.config, clues.env, clues.here) {
-            Err(error) => match Self::left_without_file(&error, clues) {
-                Some((settings, by)) => Self::Read(Box::new(settings), by),
-                None => Self::Missing(error),
-            },
-            Ok(Located { file, by }) => match config::load(&file, clues.env, Role::Client) {
-                Ok(settings) => Self::Read(Box::new(Self::before_edit(settings, clues.env)), by),
-                Err(errors) => match Self::left_running(&file, clues.env) {
-                    Some(settings) => Self::Read(Box::new(settings), by),
-                    None => Self::Broken(errors),
-                },
-            },
-        }
-    }
-
-    /// A service that runs while its configuration is being edited can be asked all the same, and tells what is wrong
-    /// with the edit. It is looked for in the data directory that a configuration has which names none.
-    fn left_running(file: &Path, env: Env<'_>) -> Option<Settings> {
-        let settings = config::parse(file, b"{}", env, Role::Client).ok()?;
-        small_file(&settings.data_dir.join(ADDRESS_FILE)).map(|_| settings)
-    }
-
-    /// The same, where the file is gone: beside where it was named, or here or above.
-    fn left_without_file(error: &LocateError, clues: &Clues<'_>) -> Option<(Settings, FoundBy)> {
-        match error {
-            LocateError::NotThere { file, by } => Some((Self::left_running(file, clues.env)?, *by)),
-            LocateError::NotFound { .. } => clues.here.ancestors().find_map(|dir| {
-                let by = if dir == clues.here { FoundBy::Here } else { FoundBy::Above };
-                Some((Self::left_running(&dir.join(locate::FILE_NAME), clues.env)?, by))
-            }),
-        }
-    }
-
-    /// Where no service holds the data directory that is configured, one may still hold the one that it had before an
-    /// edit, which takes effect at the next start.
-    fn before_edit(settings: Settings, env: Env<'_>) -> Settings {
-        if settings.data_dir.join(ADDRESS_FILE).exists() {
-            return settings;
-        }
-        match Self::left_running(&settings.file, env) {
-            Some(Settings { data_dir, .. }) => Settings { data_dir, ..settings },
-            None => settings,
-        }
-    }
-
-    /// The command that starts the service of this configuration.
-    fn start(&self) -> String {
-        match self {
-            Self::Read(settings, FoundBy::Flag | FoundBy::Variable) => {
-                format!("kindling serve --config {}", shell_word(&settings.file.display().to_string()))
-            }
-            _ => "kindling serve".into(),
-        }
     }
 }
 
@@ -186,22 +131,27 @@ pub fn find(clues: &Clues<'_>) -> Result<Found, CliError> {
     }
     let (token, withheld) = token_for(&url, &whence, &configuration, clues.env);
     let looked = looked(token.is_some(), &configuration, clues.env);
-    Ok(Found { url, whence, token, looked, withheld, start: configuration.start() })
+    if token.as_ref().is_some_and(|token| !token.reveal().bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(unsendable(&configuration, clues.env));
+    }
+    let start = configuration.start();
+    let is_own = text_of(clues.env, TOKEN).is_some();
+    let is_token_hidden = !is_own && withheld.is_none() && configuration.hides_token();
+    let faults = configuration.into_faults();
+    Ok(Found { url, whence, token, looked, withheld, start, faults, is_token_hidden })
 }
 
 fn configured(configuration: &Configuration) -> Result<(String, Whence), CliError> {
     match configuration {
-        Configuration::Read(settings, _) => {
-            let file = settings.data_dir.join(ADDRESS_FILE);
-            Ok(match small_file(&file) {
-                Some(address) => (address, Whence::Written(file)),
-                None => (settings.listen.to_string(), Whence::Configured(settings.file.clone())),
-            })
+        Configuration::Known(known) => {
+            let file = known.data_dir.as_ref().map(|dir| dir.join(ADDRESS_FILE));
+            let written = file.and_then(|file| Some((small_file(&file)?, Whence::Written(file))));
+            let listen = || Some((known.listen?.to_string(), Whence::Configured(known.file.clone())));
+            written.or_else(listen).ok_or_else(|| CliError::configuration(&known.faults))
         }
         Configuration::Missing(error) => Err(CliError::no_configuration(error).hint(
             "run this where kindling.yaml is, or name the service with --server; `kindling init` makes one",
         )),
-        Configuration::Broken(errors) => Err(CliError::configuration(errors)),
     }
 }
 
@@ -222,48 +172,77 @@ fn token_for(
             "{TOKEN} is sent to loopback and to the address of --server or {SERVER} only, not to {url}; {whence}"
         ));
     }
-    let Configuration::Read(settings, by) = configuration else { return (None, withheld) };
-    if let Some(token) = &settings.token {
+    let Configuration::Known(known) = configuration else { return (None, withheld) };
+    if let Token::Given(token) = &known.token {
         // A file that was come upon here or above says whatever it likes; one that somebody placed may name a server.
-        let trusted = !matches!(by, FoundBy::Here | FoundBy::Above);
+        let trusted = !matches!(known.by, FoundBy::Here | FoundBy::Above);
         let own = matches!(whence, Whence::Written(_) | Whence::Configured(_));
         if loopback || (trusted && own) {
             return (Some(token.clone()), None);
         }
-        let file = settings.file.display();
+        let file = known.file.display();
         withheld.get_or_insert(format!("the token that {file} names is not sent to {url}"));
     }
-    let file = settings.data_dir.join(TOKEN_FILE);
-    let Some(token) = small_file(&file) else { return (None, withheld) };
-    let written =
-        small_file(&settings.data_dir.join(ADDRESS_FILE)).and_then(|text| read_address(&text, true).ok());
-    if loopback || written.is_some_and(|written| written.origin() == url.origin()) {
+    let (token, kept) = kept_token(url, known);
+    (token, withheld.or(kept))
+}
+
+/// The same for the token that the service wrote into the data directory.
+fn kept_token(url: &Url, known: &Known) -> (Option<Secret>, Option<String>) {
+    let Some(dir) = &known.data_dir else { return (None, None) };
+    let file = dir.join(TOKEN_FILE);
+    let Some(token) = small_file(&file) else { return (None, None) };
+    let written = small_file(&dir.join(ADDRESS_FILE)).and_then(|text| read_address(&text, true).ok());
+    if is_loopback(url) || written.is_some_and(|written| written.origin() == url.origin()) {
         return (Some(Secret::new(token)), None);
     }
-    let message = format!(
-        "the token in {} is sent to loopback and to its own service only, not to {url}",
-        file.display()
-    );
-    (None, Some(withheld.unwrap_or(message)))
+    let shown = file.display();
+    (
+        None,
+        Some(format!("the token in {shown} is sent to loopback and to its own service only, not to {url}")),
+    )
 }
 
 /// Where the token that is sent comes from, or where none was found: half a sentence.
 fn looked(found: bool, configuration: &Configuration, env: Env<'_>) -> String {
     let variable = text_of(env, TOKEN).is_some();
-    let (configured, file) = match configuration {
-        Configuration::Read(settings, _) => (
-            settings.token.as_ref().map(|_| format!("the one that {} names", settings.file.display())),
-            Some(settings.data_dir.join(TOKEN_FILE).display().to_string()),
-        ),
-        _ => (None, None),
+    let Configuration::Known(known) = configuration else {
+        return if found {
+            format!("what was sent is the value of {TOKEN}")
+        } else {
+            format!("there is no {TOKEN}, and no configuration that leads to a token")
+        };
     };
-    match (found, configured, file) {
-        (true, ..) if variable => format!("what was sent is the value of {TOKEN}"),
-        (true, Some(configured), _) => format!("what was sent is {configured}"),
-        (true, None, file) => format!("what was sent is from {}", file.unwrap_or_default()),
-        (false, _, Some(file)) => format!("there is no {TOKEN}, none in the configuration and no {file}"),
-        (false, _, None) => format!("there is no {TOKEN}, and no configuration that leads to a token"),
+    let kept =
+        known.data_dir.as_ref().map(|dir| dir.join(TOKEN_FILE).display().to_string()).unwrap_or_default();
+    let shown = known.file.display();
+    match (found, &known.token) {
+        (true, _) if variable => format!("what was sent is the value of {TOKEN}"),
+        (true, Token::Given(_)) => format!("what was sent is the one that {shown} names"),
+        (true, _) => format!("what was sent is from {kept}"),
+        (false, Token::Elsewhere) => {
+            format!("there is no {TOKEN}, and the token that {shown} names cannot be had here")
+        }
+        (false, _) => format!("there is no {TOKEN}, none in the configuration and no {kept}"),
     }
+}
+
+/// What is to be sent is no token that any service takes.
+fn unsendable(configuration: &Configuration, env: Env<'_>) -> CliError {
+    let kept = match configuration {
+        Configuration::Known(known) => known.data_dir.as_ref().map(|dir| dir.join(TOKEN_FILE)),
+        Configuration::Missing(_) => None,
+    };
+    let (place, hint) = match kept.filter(|_| text_of(env, TOKEN).is_none()) {
+        Some(file) => {
+            let file = file.display().to_string();
+            let hint = format!("rm {}, then start the service again: it makes a new one", shell_word(&file));
+            (format!("the token in {file}"), hint)
+        }
+        None => (TOKEN.to_owned(), "it is the text of a single token, without quotes around it".to_owned()),
+    };
+    let message = "has a space, a line break or a character that is not ASCII in it: no service takes that";
+    CliError::usage(format!("{place} {message}")).hint(hint)
 }
 
 fn text_of(env: Env<'_>, name: &str) -> Option<String> {

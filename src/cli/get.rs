@@ -263,13 +263,14 @@ struct Watch {
 }
 
 impl Watch {
-    fn new<R: Row>(output: &mut Output, rows: &[R]) -> Result<Self, CliError> {
+    fn new<R: Listed>(output: &mut Output, rows: &[R]) -> Result<Self, CliError> {
         let mut watch = Self { table: output.table::<R>(), last: HashMap::new() };
         for row in rows {
             watch.table.push(output.cells(row));
             watch.last.insert(row.name(), content(row)?);
         }
         match output.format {
+            Format::Table | Format::Wide if rows.is_empty() => output.note(R::NONE),
             Format::Table | Format::Wide => output.print(&watch.table)?,
             Format::Json | Format::Yaml => rows.iter().try_for_each(|row| output.record(row))?,
             Format::Name => output.listing(rows, "")?,

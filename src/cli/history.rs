@@ -83,6 +83,7 @@ impl Shown {
         match output.format {
             Format::Json | Format::Yaml => new.iter().try_for_each(|row| output.record(row))?,
             Format::Name => new.iter().try_for_each(|row| output.line(&printable(&row.name())))?,
+            Format::Table | Format::Wide if begins && new.is_empty() => output.note("nothing was done yet"),
             Format::Table | Format::Wide if begins => {
                 new.iter().for_each(|row| self.table.push(output.cells(*row)));
                 output.print(&self.table)?;

@@ -263,13 +263,16 @@ impl Output {
         self.raw(&text)
     }
 
-    /// Prints one more row below a table that was printed, and sends it off. The table keeps only its widths.
+    /// Prints one more row below a table that was printed, and sends it off. The table keeps only its widths. The
+    /// header of a table that had no row yet comes with its first one, whose widths it takes.
     ///
     /// # Errors
     /// As [`Output::raw`].
     pub fn print_below(&mut self, table: &mut Table, cells: Vec<String>) -> Result<(), CliError> {
+        let is_first = table.is_empty();
         table.replace(cells);
-        let text = table.render(false, self.colour);
+        let has_header = is_first && self.header && self.format != Format::Name;
+        let text = table.render(has_header, self.colour);
         self.raw(&text)?;
         self.flush()
     }

@@ -18,7 +18,8 @@ use crate::model::step::{Action, Generation};
 use crate::model::unit::Version;
 use crate::plan::catalog::{Catalog, Entry};
 use crate::plan::decide::{self, Facts, Live};
-use crate::plan::hook;
+use crate::plan::{guard, hook};
+use crate::reconcile::held_back;
 use crate::reconcile::message::{Done, Report};
 use crate::record::{Store, StoreError, UnitRecord};
 
@@ -111,7 +112,16 @@ fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Repor
             report.steps.push(Done { step, error: None });
         }
     }
+    report.guarded.extend(guarded(source, recorded, &report));
     report
+}
+
+/// What a service would not do unasked.
+fn guarded(source: &SourceName, recorded: &Recorded, report: &Report) -> Option<(SourceName, String)> {
+    let removed = report.steps.iter().filter(|done| done.step.action == Action::Remove);
+    let gone: Vec<UnitId> = removed.map(|done| done.step.unit.clone()).collect();
+    let deployed = recorded.units.values().filter(|(_, version)| version.is_some()).count();
+    guard::needs_permission(deployed, gone.len()).then(|| (source.clone(), held_back(source, &gone)))
 }
 
 /// What the data directory has of a source; `None` while a service holds it.

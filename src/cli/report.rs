@@ -72,6 +72,13 @@ pub fn print(output: &mut Output, report: &ReportView, nothing: &str) -> Result<
                     ))?;
                 }
             }
+            for guarded in &report.guarded {
+                output.line(&format!(
+                    "{} is held back: {}",
+                    printable(&guarded.name),
+                    printable(&guarded.why)
+                ))?;
+            }
             for unready in &report.unready {
                 let is_told = report.problems.iter().any(|broken| broken.unit == unready.name);
                 if !is_told {

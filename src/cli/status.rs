@@ -2,14 +2,13 @@
 
 use crate::api::exit;
 use crate::api::wire::{Items, SourceView, StatusView, UnitView, Unready};
-use crate::support::text::printable;
+use crate::support::text::{count, printable};
 
 use super::Context;
 use super::advice::advice;
 use super::error::{CliError, Ended};
 use super::output::{Format, Output};
 use super::rows;
-use super::values::count;
 
 /// Lines of one kind on the screen; the rest is counted.
 const MOST_LINES: usize = 15;

@@ -24,6 +24,12 @@ impl Table {
         self.headers.len()
     }
 
+    /// Whether it has no row yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Adds a row; its cells are escaped here.
     pub fn push(&mut self, cells: Vec<String>) {
         let cells: Vec<String> = cells

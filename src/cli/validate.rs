@@ -11,7 +11,7 @@ use crate::model::problem::{Position, Problem};
 use crate::model::source::Origin;
 use crate::plan::discover::{SET_MANIFEST, TASK_MANIFEST};
 use crate::plan::{chain, hook};
-use crate::support::text::printable;
+use crate::support::text::{count, printable};
 
 use super::error::{CliError, Ended};
 use super::look::{look, told_of};
@@ -206,9 +206,9 @@ fn tell_sum(output: &mut Output, units: usize, (problems, warnings): (usize, usi
     } else {
         let more = match warnings {
             0 => String::new(),
-            some => format!(", {}", values::count(some, "warning")),
+            some => format!(", {}", count(some, "warning")),
         };
-        let (units, problems) = (values::count(units, "unit"), values::count(problems, "problem"));
+        let (units, problems) = (count(units, "unit"), count(problems, "problem"));
         output.note(&format!("{units}, {problems}{more}"));
     }
 }

@@ -112,12 +112,6 @@ pub fn near(path: &Path, here: &Path) -> PathBuf {
     path.strip_prefix(here).ok().filter(|rest| !rest.as_os_str().is_empty()).unwrap_or(path).to_owned()
 }
 
-/// A number with its word: `1 unit`, `2 units`.
-#[must_use]
-pub fn count(number: usize, word: &str) -> String {
-    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
-}
-
 /// A word as a shell takes it.
 #[must_use]
 pub fn shell_word(text: &str) -> String {

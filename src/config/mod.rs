@@ -78,6 +78,31 @@ pub struct Settings {
     pub webhook_bytes: u64,
 }
 
+/// What of a configuration leads a client to the service. Each part stands for itself: a mistake elsewhere in the file
+/// takes none of them away.
+#[derive(Clone, Debug)]
+pub struct Lead {
+    /// Where the service listens; `None` where what is written cannot be.
+    pub listen: Option<SocketAddr>,
+    /// Where its address and token lie, absolute; `None` where what is written is no path.
+    pub data_dir: Option<PathBuf>,
+    /// The API's token.
+    pub token: LeadToken,
+}
+
+/// The token that a configuration leads to.
+#[derive(Clone, Debug)]
+pub enum LeadToken {
+    /// It names none: the service makes its own.
+    NotNamed,
+    /// This one.
+    Given(Secret),
+    /// It names one that a client cannot have: its variable is not set here, or its file cannot be read.
+    Elsewhere,
+    /// What it says of a token cannot be understood.
+    Unknown,
+}
+
 /// Who reads the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -131,7 +156,20 @@ pub fn text(file: &Path) -> Result<Vec<u8>, Vec<ConfigError>> {
 pub fn parse(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
     // Fails only for an empty path, or where the working directory is gone.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    sections::read(&file, text, env, role)
+    sections::read(&file, text, env, role).1
+}
+
+/// Reads what leads a client to the service, which a file gives although something else in it is wrong: `None` where
+/// it is no YAML, or no map. Beside it everything that is wrong with the file.
+#[must_use]
+pub fn lead(file: &Path, env: Env<'_>) -> (Option<Lead>, Vec<ConfigError>) {
+    let text = match text(file) {
+        Ok(text) => text,
+        Err(errors) => return (None, errors),
+    };
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let (lead, settings) = sections::read(&file, &text, env, Role::Client);
+    (lead, settings.err().unwrap_or_default())
 }
 
 /// The file's bytes: at most one more than `limit`, so that the caller sees that it is too large.

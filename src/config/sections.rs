@@ -12,7 +12,7 @@ use super::repository::check_variable;
 use super::secret::{self, Secret};
 use super::trust;
 use super::yaml::{Budget, YamlError, is_blank};
-use super::{ConfigError, Role, Settings, read_bounded};
+use super::{ConfigError, Lead, LeadToken, Role, Settings, read_bounded};
 use crate::model::hook::HookPath;
 use crate::model::id::{self, SourceName};
 use crate::model::kv::KvLimits;
@@ -64,26 +64,31 @@ pub(super) const LIMITS: [&str; 16] = [
     "webhook_body",
 ];
 
-pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> Result<Settings, Vec<ConfigError>> {
+pub(super) fn read(file: &Path, text: &[u8], env: Env<'_>, role: Role) -> (Option<Lead>, Outcome) {
     // A file of comments is a configuration: all defaults.
     let is_small = text.len() as u64 <= Budget::settings().bytes;
     let is_blank = is_small && std::str::from_utf8(text).is_ok_and(is_blank);
     let text = if is_blank { b"{}" } else { text };
     let dir = file.parent().unwrap_or(Path::new("/"));
-    let (errors, secrets, relay, secret_files, hints) = Default::default();
-    let mut reader = Reader { file, dir, env, role, errors, secrets, relay, secret_files, hints };
+    let (errors, secrets, relay, secret_files, hints, lead) = Default::default();
+    let mut reader = Reader { file, dir, env, role, errors, secrets, relay, secret_files, hints, lead };
     let node = match Node::read(text, &Budget::settings()) {
         Ok(node) => node,
         Err(error) => {
             reader.errors.push(error);
-            return Err(reader.errors());
+            return (None, Err(reader.errors()));
         }
     };
-    match reader.settings(&Field::document(&node)) {
-        Some(settings) if reader.errors.is_empty() => Ok(settings),
-        _ => Err(reader.errors()),
+    let settings = reader.settings(&Field::document(&node));
+    let lead = reader.lead.take();
+    match settings {
+        Some(settings) if reader.errors.is_empty() => (lead, Ok(settings)),
+        _ => (lead, Err(reader.errors())),
     }
 }
+
+/// The settings, or everything that is wrong with them.
+pub(super) type Outcome = Result<Settings, Vec<ConfigError>>;
 
 /// What the list of sources says.
 #[derive(Default)]
@@ -109,6 +114,8 @@ pub(super) struct Reader<'a> {
     secret_files: BTreeSet<PathBuf>,
     /// Hints by the number of their error.
     hints: BTreeMap<usize, String>,
+    /// What leads to the service, once that much has been read.
+    lead: Option<Lead>,
 }
 
 impl Reader<'_> {
@@ -132,17 +139,28 @@ impl Reader<'_> {
 
     fn settings(&mut self, document: &Field<'_>) -> Option<Settings> {
         let top = document.fields(&TOP, &mut self.errors)?;
-        let server = top.get("server").and_then(|field| field.fields(&SERVER, &mut self.errors));
+        let (server, is_server) =
+            self.watched(|this| top.get("server").and_then(|field| field.fields(&SERVER, &mut this.errors)));
         let insecure_http = self.boolean(server.as_ref(), "insecure_http");
-        let listen = self.listen(server.as_ref(), insecure_http);
+        let (listen, is_address) = self.watched(|this| this.listen(server.as_ref(), insecure_http));
         let public_url = self.public_url(server.as_ref());
         let open_hooks = server.as_ref().map(|server| self.open_hooks(server)).unwrap_or_default();
-        let token = server.and_then(|server| self.token(&server));
+        let (token, is_token) = self.watched(|this| server.as_ref().and_then(|server| this.token(server)));
         let github = top.get("github").and_then(|field| self.github(&field)).unwrap_or_default();
         let data_dir = match top.get("data_dir") {
             Some(field) => self.path(&field),
             None => Some(self.dir.join(DEFAULT_DATA_DIR)),
         };
+        self.lead = Some(Lead {
+            listen: (is_server && is_address).then_some(listen),
+            data_dir: data_dir.clone(),
+            token: match &token {
+                Some(token) => LeadToken::Given(token.clone()),
+                None if !(is_server && is_token) => LeadToken::Unknown,
+                None if names_token(server.as_ref()) => LeadToken::Elsewhere,
+                None => LeadToken::NotNamed,
+            },
+        });
         let sources = top.get("sources").map(|field| self.sources(&field, data_dir.as_deref()));
         let Sources { specs: sources, lines: source_lines, webhooks, relays } = sources.unwrap_or_default();
         let programs = top.get("runtimes").map(|field| self.programs(&field)).unwrap_or_default();
@@ -171,6 +189,13 @@ impl Reader<'_> {
             retention,
             webhook_bytes,
         })
+    }
+
+    /// What is read, and whether nothing was wrong with it.
+    fn watched<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = self.errors.len();
+        let value = read(self);
+        (value, self.errors.len() == before)
     }
 
     fn boolean(&mut self, fields: Option<&Fields<'_>>, name: &str) -> bool {
@@ -451,6 +476,10 @@ impl Reader<'_> {
             },
         }
     }
+}
+
+fn names_token(server: Option<&Fields<'_>>) -> bool {
+    server.is_some_and(|server| ["token_env", "token_file"].iter().any(|name| server.get(name).is_some()))
 }
 
 /// How sizes of inputs are described in messages.

@@ -65,6 +65,20 @@ impl<W> Turns<W> {
         self.advance(task)
     }
 
+    /// The task of the run that would begin if one of `task` that has begun were over; `None` where none would.
+    #[must_use]
+    pub fn called_after(&self, task: &UnitId) -> Option<&UnitId> {
+        if self.busy > self.most {
+            return None;
+        }
+        let freed = self
+            .tasks
+            .get_key_value(task)
+            .filter(|(_, entry)| !entry.waiting.is_empty() && entry.busy.saturating_sub(1) < entry.limit);
+        let first = self.ready.first().map(|(turn, of)| (*turn, of));
+        first.into_iter().chain(freed.map(|(of, entry)| (entry.turn, of))).min().map(|(_, of)| of)
+    }
+
     /// A run waits no longer. Gives back whether it still waited; otherwise it has begun, and has to leave.
     pub fn give_up(&mut self, task: &UnitId, ticket: Ticket) -> bool {
         let Some(entry) = self.tasks.get_mut(task) else { return false };
@@ -200,7 +214,10 @@ mod tests {
                     }
                     2 if !begun.is_empty() => {
                         let of = over(&mut begun, usize::from(of) * 7);
-                        turns.leave(&task(of))
+                        let foretold = turns.called_after(&task(of)).cloned();
+                        let new = turns.leave(&task(of));
+                        prop_assert_eq!(foretold, new.first().map(|(_, of)| task(*of)));
+                        new
                     }
                     3 if !waits.is_empty() => {
                         let (ticket, _, of) = waits.remove(usize::from(of) * 5 % waits.len());

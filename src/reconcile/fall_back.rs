@@ -11,8 +11,10 @@ use crate::act::Target;
 use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::history::{Cause, TriggerKind};
 use crate::model::source::{Origin, Revision};
+use crate::model::time::Timestamp;
 use crate::model::tree::Changes;
 use crate::observe::{Observation, ObserveError, Source};
+use crate::record::UnitRecord;
 
 use super::message::{Look, PassOrder, Refusal, RefusalKind, Report, SoFar};
 use super::outcome::Draft;
@@ -202,32 +204,47 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let _ = self.commit(draft, false).await;
     }
 
-    /// Drafts that for each unit but those that a pass `decided`; gives back whether there is one.
-    pub(super) fn draft_left_behind(&self, decided: &BTreeSet<Arc<str>>, draft: &mut Draft) -> bool {
+    /// Drafts that for each unit but those that a pass found to be `equal` in both; gives back whether there is one.
+    pub(super) fn draft_left_behind(&self, equal: &BTreeSet<Arc<str>>, draft: &mut Draft) -> bool {
         let Some(left) = self.left_behind() else { return false };
         let now = self.core.now();
         let drafted: BTreeSet<Arc<str>> = draft.keys().cloned().collect();
         let mut is_any = false;
+        for unit in &mut draft.units {
+            if !equal.contains(&unit.record.id.key) && is_strayed(&unit.record) {
+                is_any = true;
+                mark(unit, &left, now);
+            }
+        }
         for unit in self.units.values() {
             let (record, key) = (&unit.record, &unit.record.id.key);
-            if record.deployed.is_none()
-                || record.deployed_revision.is_some()
-                || decided.contains(key)
-                || drafted.contains(key)
-            {
+            if equal.contains(key) || drafted.contains(key) || !is_strayed(record) {
                 continue;
             }
             is_any = true;
-            let mut record = unit.record.clone();
-            let (kind, so) = (ConditionType::DevMode, ConditionStatus::True);
-            if record.conditions.set(now, kind, so, "WorkingCopy", &left) {
-                status::settle(&mut record, unit.busy.is_some(), None, now);
-                record.updated_at = now;
-                draft.units.push(Unit { record, version: unit.version.clone(), busy: unit.busy });
+            let mut unit = Unit { record: record.clone(), version: unit.version.clone(), busy: unit.busy };
+            if mark(&mut unit, &left, now) {
+                unit.record.updated_at = now;
+                draft.units.push(unit);
             }
         }
         is_any
     }
+}
+
+/// Whether what runs of a unit of a repository comes from no commit.
+fn is_strayed(record: &UnitRecord) -> bool {
+    record.deployed.is_some() && record.deployed_revision.is_none()
+}
+
+/// Says on a unit that what runs of it is `left` from a working copy; gives back whether that is news.
+fn mark(unit: &mut Unit, left: &str, now: Timestamp) -> bool {
+    let (kind, so) = (ConditionType::DevMode, ConditionStatus::True);
+    let is_news = unit.record.conditions.set(now, kind, so, "WorkingCopy", left);
+    if is_news {
+        status::settle(&mut unit.record, unit.busy.is_some(), None, now);
+    }
+    is_news
 }
 
 impl Back {

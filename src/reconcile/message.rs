@@ -177,6 +177,8 @@ pub struct Report {
     pub of_sources: Vec<(SourceName, Vec<Problem>)>,
     /// Units that are not ready now, with one sentence each.
     pub unready: Vec<(String, String)>,
+    /// Sources of which a pass would do none of it until a person agrees, with the guard and the command that agrees.
+    pub guarded: Vec<(SourceName, String)>,
 }
 
 impl Report {

@@ -43,3 +43,4 @@ mod upstream;
 pub use pass::{MOST_ROUNDS, file_read};
 pub use source_loop::{SourceLoop, chance};
 pub use status::unready;
+pub use trouble::held_back;

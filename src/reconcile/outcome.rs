@@ -84,14 +84,15 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         for (key, problems) in acted.broken {
             self.draft_broken(&key, problems, &mut draft);
         }
-        let decided: BTreeSet<Arc<str>> = acted.noops.iter().map(|step| Arc::clone(&step.unit.key)).collect();
+        let equal = acted.noops.iter().filter(|step| step.rule == Rule::Same);
+        let equal: BTreeSet<Arc<str>> = equal.map(|step| Arc::clone(&step.unit.key)).collect();
         for step in acted.noops {
             self.draft_noop(&step, &mut draft);
         }
         for doing in acted.begun {
             self.draft_begun(&doing, &mut draft);
         }
-        let stays = if observed { self.draft_left_behind(&decided, &mut draft) } else { false };
+        let stays = if observed { self.draft_left_behind(&equal, &mut draft) } else { false };
         let mut source_changed = observed && self.note_observed(order, stays, &mut draft);
         source_changed |= self.note_deployed(&draft);
         if observed && !source_changed && draft.is_empty() {
@@ -124,6 +125,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             self.bring_back(&doing, runs_on);
         }
         self.draft_finished(Finished { doing, outcome, error }, &mut draft);
+        self.draft_left_behind(&BTreeSet::new(), &mut draft);
         // No pass comes to find it out while a person stops changes.
         let is_all_known = self.pending.is_none() && self.unread.is_empty();
         let is_deployed = self.is_suspended() && is_all_known && self.note_deployed(&draft);
@@ -456,6 +458,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if all {
             self.record.revisions.deployed = self.revision.clone();
             self.record.has_strayed = false;
+            self.record.conditions.clear(ConditionType::DevMode);
         }
         all
     }

@@ -26,6 +26,7 @@ use crate::plan::{guard, stray};
 
 use super::message::{Done, Look, PassOrder, Refusal, RefusalKind, Report};
 use super::source_loop::SourceLoop;
+use super::trouble::held_back;
 use super::units::Unit;
 use crate::record::UnitRecord;
 
@@ -83,7 +84,9 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             let name = &self.record.spec.name;
             let of_source: Vec<_> = self.catalog.homeless_problems().cloned().collect();
             let of_sources = if of_source.is_empty() { Vec::new() } else { vec![(name.clone(), of_source)] };
-            return Ok(Report { of_sources, ..report_of(name, &decisions, &[]) });
+            let gone = self.needs_permission(order, &decisions);
+            let guarded = gone.map(|gone| (name.clone(), held_back(name, &gone))).into_iter().collect();
+            return Ok(Report { of_sources, guarded, ..report_of(name, &decisions, &[]) });
         }
         let (decisions, mut held) = self.hold_doubtful(order, decisions);
         let (decisions, waiting) = self.hold_chained(order, decisions);

@@ -5,6 +5,7 @@
 //! of a run, another attempt or what is chained to it, is recorded in the transaction that records the end: so it
 //! follows once, whenever kindling is killed.
 
+mod admit;
 mod follow;
 mod log;
 mod order;
@@ -25,15 +26,15 @@ use crate::model::event::{Event, EventType};
 use crate::model::id::{RunId, UnitId};
 use crate::model::limits::Limits;
 use crate::model::run::{Run, RunStatus, Stream};
-use crate::model::spec::{Concurrency, Overlap};
 use crate::model::time::Timestamp;
 use crate::model::unit::Version;
 use crate::plan::params;
-use crate::plan::turns::{Ticket, Turns};
+use crate::plan::turns::Turns;
 use crate::record::{Along, Store};
 use crate::support::clock::Clock;
 
-use self::queue::{Queue, forbidden, skipped};
+use self::admit::{Admission, Seat};
+use self::queue::{Queue, skipped};
 use super::board::Board;
 use super::core::Live;
 use super::events::Events;
@@ -140,29 +141,6 @@ impl Active {
     fn why(&self) -> Option<StopReason> {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a run may begin.
-#[derive(Debug)]
-enum Seat {
-    /// At once, and beside all others: a daemon.
-    Beside,
-    /// At once.
-    Taken,
-    /// When it is called.
-    Waits(Ticket, oneshot::Receiver<()>),
-    /// It asks for a seat after this long.
-    Later(Duration),
-}
-
-/// What the rules of its task say of a run that comes.
-enum Admission {
-    /// It may come; those in the list have to go.
-    Comes(Arc<Active>, Seat, Vec<RunId>),
-    /// It may not, because another one is there: why.
-    Forbidden(String),
-    /// It would have to wait, and too many do: why.
-    Full(String),
 }
 
 /// A run on its way.
@@ -314,56 +292,6 @@ impl<T: Target> Runner<T> {
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets a run come, as far as the rules of its task allow it. `before` is the run that it follows, which is as
-    /// good as over; `later` the time before it may begin.
-    fn admit(&self, order: &Order, id: &RunId, before: Option<&RunId>, later: Option<Duration>) -> Admission {
-        let spec = &order.version.spec;
-        let task = &order.version.unit;
-        let mut book = self.lock();
-        let limit = spec.concurrency.limit.map_or(usize::MAX, |limit| limit as usize);
-        let mut go = Vec::new();
-        if !spec.is_daemon() {
-            let mut others = book.of(task);
-            others.retain(|other| Some(other) != before);
-            match spec.concurrency.overlap {
-                Overlap::Forbid if others.len() >= limit => {
-                    return Admission::Forbidden(forbidden(&others[0]));
-                }
-                Overlap::Replace if others.len() >= limit => {
-                    others.truncate(others.len() + 1 - limit);
-                    go = others;
-                }
-                Overlap::Forbid | Overlap::Replace | Overlap::Allow => {}
-            }
-        }
-        let active = book.add(task, id);
-        let seat = match later {
-            _ if spec.is_daemon() => Seat::Beside,
-            Some(time) => Seat::Later(time),
-            None => self.seat(&mut book, task, &spec.concurrency),
-        };
-        if matches!(seat, Seat::Waits(..) | Seat::Later(_)) {
-            let bytes = order.input.len() as u64;
-            if let Err(why) = book.queue.enter(task, id, bytes, &self.limits.get().runs) {
-                book.withdraw(id, &active, &seat);
-                return Admission::Full(why);
-            }
-        }
-        if self.closing.is_cancelled() {
-            active.stop(StopReason::Closing);
-        }
-        Admission::Comes(active, seat, go)
-    }
-
-    fn seat(&self, book: &mut Book, task: &UnitId, rule: &Concurrency) -> Seat {
-        let limit = rule.limit.map_or(usize::MAX, |limit| limit as usize);
-        let (call, mut called) = oneshot::channel();
-        wake(book.turns.set_most(self.limits.get().runs.at_once));
-        let (ticket, begin) = book.turns.enter(task, limit, call);
-        wake(begin);
-        if called.try_recv().is_ok() { Seat::Taken } else { Seat::Waits(ticket, called) }
     }
 
     /// Waits for a run's turn, and lets it begin.

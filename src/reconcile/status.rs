@@ -11,7 +11,7 @@ use super::daemons::Health;
 /// Sets a unit's Ready, Reconciling and Stalled. `busy` says that a step is under way, `error` why the attempt before
 /// failed.
 pub(super) fn settle(record: &mut UnitRecord, busy: bool, error: Option<&str>, now: Timestamp) {
-    let verdict = verdict(record, busy, error);
+    let verdict = with_origin(verdict(record, busy, error), record);
     let conditions = &mut record.conditions;
     conditions.set(now, ConditionType::Ready, verdict.ready, &verdict.reason, &verdict.message);
     for (kind, so) in
@@ -35,6 +35,18 @@ struct Verdict {
     message: String,
     reconciling: bool,
     stalled: bool,
+}
+
+/// What runs while a unit is not as it should be may come from where nobody expects it.
+fn with_origin(mut verdict: Verdict, record: &UnitRecord) -> Verdict {
+    let left_behind = record.conditions.get(ConditionType::DevMode).map(|left| left.message.as_str());
+    if let Some(left) = left_behind
+        && verdict.ready == ConditionStatus::False
+        && !verdict.message.contains(left)
+    {
+        verdict.message = format!("{}; {left}", verdict.message);
+    }
+    verdict
 }
 
 fn verdict(record: &UnitRecord, busy: bool, error: Option<&str>) -> Verdict {

@@ -4,8 +4,9 @@
 use crate::act::Target;
 use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::event::EventType;
-use crate::model::id::UnitId;
+use crate::model::id::{SourceName, UnitId};
 use crate::observe::{self, ObserveError, Source};
+use crate::support::text::count;
 
 use super::message::{Refusal, RefusalKind};
 use super::outcome::Draft;
@@ -29,6 +30,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     pub(super) fn with_units_that_stay(&self, refusal: Refusal) -> Refusal {
         match self.units.len() {
             0 => refusal,
+            1 => Refusal { message: format!("{} (its unit stays as it is)", refusal.message), ..refusal },
             units => Refusal {
                 message: format!("{} (its {units} units stay as they are)", refusal.message),
                 ..refusal
@@ -63,17 +65,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
     /// The pass would remove too much: nothing is done until a person agrees.
     pub(super) async fn stall_on_removals(&mut self, gone: &[UnitId]) -> Refusal {
         let now = self.core.now();
-        let shown: Vec<String> = gone.iter().take(10).map(ToString::to_string).collect();
-        let more = gone.len().saturating_sub(shown.len());
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let why = format!("this would remove {} units: {}{more}", gone.len(), shown.join(", "));
-        let lifts = format!("kindling reconcile {} --allow-removals", self.record.spec.name);
-        let told = format!("{why}; if they are to go: `{lifts}`");
+        let (why, lifts) = in_words(&self.record.spec.name, gone);
+        let told = told(&why, &lifts);
         let mut changed = false;
         for (kind, so) in
             [(ConditionType::Ready, ConditionStatus::False), (ConditionType::Stalled, ConditionStatus::True)]
         {
-            changed |= self.record.conditions.set(now, kind, so, "RemovalGuard", &told);
+            changed |= self.record.conditions.set(now, kind, so, REMOVAL_GUARD, &told);
         }
         if changed {
             self.tell_source_failed(&told).await;
@@ -89,4 +87,27 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let _ = self.commit(draft, true).await;
         self.core.board.put_source(self.record.clone());
     }
+}
+
+/// What a source says of itself while it would remove too much.
+const REMOVAL_GUARD: &str = "RemovalGuard";
+
+/// What is said of a pass that would not be made: it would remove `gone`, and nobody has agreed to that.
+#[must_use]
+pub fn held_back(source: &SourceName, gone: &[UnitId]) -> String {
+    let (why, lifts) = in_words(source, gone);
+    format!("{REMOVAL_GUARD}: {}", told(&why, &lifts))
+}
+
+/// What would be done, and the command that lets it be done.
+fn in_words(source: &SourceName, gone: &[UnitId]) -> (String, String) {
+    let shown: Vec<String> = gone.iter().take(10).map(ToString::to_string).collect();
+    let more = gone.len().saturating_sub(shown.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let why = format!("this would remove {}: {}{more}", count(gone.len(), "unit"), shown.join(", "));
+    (why, format!("kindling reconcile {source} --allow-removals"))
+}
+
+fn told(why: &str, lifts: &str) -> String {
+    format!("{why}; if they are to go: `{lifts}`")
 }

@@ -1,4 +1,4 @@
-//! Text from outside, made safe to print.
+//! Text for people: what comes from outside made safe to print, numbers with their words.
 
 use std::borrow::Cow;
 
@@ -19,6 +19,12 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
+}
+
+/// A number with its word: `1 unit`, `2 units`.
+#[must_use]
+pub fn count(number: usize, word: &str) -> String {
+    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
 }
 
 fn is_plain(c: char) -> bool {

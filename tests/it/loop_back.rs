@@ -202,6 +202,60 @@ async fn behind_a_guard_a_rollback_is_taken_back_also_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_unit_that_the_repository_breaks_says_that_the_working_copy_s_version_runs() {
+    let (world, files, _) = deployed(false, HOUR).await;
+    files.task("b", "echo b\n").commit("c2");
+    world.service.reconcile(&all(), Reconcile::default()).await.unwrap();
+    world.service.dev_on(&source(), COPY, None).await.unwrap();
+    world
+        .service
+        .reconcile(&all(), Reconcile { allow_removals: true, ..Reconcile::default() })
+        .await
+        .unwrap();
+    let tried_out = world.live("a").unwrap().hash;
+    files.put("a/task.yaml", "kind: Nonsense\n").commit("c3");
+    let report = world.service.dev_off(&source()).await.unwrap();
+    assert!(report.unready.iter().any(|(name, why)| name == "s/a" && why.ends_with(LEFT)), "{report:?}");
+    let says = |world: &World| {
+        assert_eq!(world.live("a").unwrap().hash, tried_out);
+        assert_eq!(condition(world, DevMode), format!("False WorkingCopy: {LEFT}"));
+        assert_eq!(world.condition("a", DevMode), format!("True WorkingCopy: {LEFT}"));
+        let ready = world.condition("a", Ready);
+        assert!(ready.starts_with("False InvalidManifest: ") && ready.ends_with(LEFT), "{ready}");
+        assert!(world.condition("b", DevMode).is_empty() && world.condition("b", Ready).starts_with("True"));
+    };
+    says(&world);
+    let world = world.again().await;
+    world.until("it is looked at", |world| world.service.core().board.is_looked_at(&source())).await;
+    says(&world);
+    // A new mistake is told beside it, and it ends with what mends the unit.
+    files.put("a/task.yaml", "kind: Rubbish\n").commit("c4");
+    world.service.reconcile(&all(), Reconcile::default()).await.unwrap();
+    says(&world);
+    files.task("a", "echo 5\n").commit("c5");
+    world.service.reconcile(&all(), Reconcile::default()).await.unwrap();
+    assert_eq!(revision(&world, "a"), Some(Revision::new("c5")));
+    assert!(world.condition("a", Ready).starts_with("True") && world.condition("a", DevMode).is_empty());
+    assert_eq!(condition(&world, DevMode), "");
+    assert_eq!(shown(&world).revisions.deployed, Some(Revision::new("c5")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_is_suspended_when_dev_mode_ends_says_what_runs() {
+    let (world, _, _) = deployed(false, HOUR).await;
+    world.service.dev_on(&source(), COPY, None).await.unwrap();
+    world.service.suspend(&Subject::Unit(unit("a")), "a pause".into()).await.unwrap();
+    world.service.dev_off(&source()).await.unwrap();
+    assert_eq!(revision(&world, "a"), None);
+    let ready = world.condition("a", Ready);
+    assert!(ready.starts_with("False Suspended: ") && ready.ends_with(LEFT), "{ready}");
+    world.service.resume(&Subject::Unit(unit("a"))).await.unwrap();
+    assert_eq!(revision(&world, "a"), Some(Revision::new("c1")));
+    world.until("the source says so", |world| condition(world, DevMode).is_empty()).await;
+    assert!(world.condition("a", Ready).starts_with("True"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_suspended_source_says_that_its_units_still_come_from_the_working_copy() {
     let (world, _, _) = deployed(false, HOUR).await;
     world.service.dev_on(&source(), COPY, None).await.unwrap();

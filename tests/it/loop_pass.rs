@@ -133,6 +133,11 @@ async fn an_emptied_source_stalls_until_a_person_agrees() {
     assert_eq!(refusal.message, "this would remove 2 units: s/a, s/b");
     assert_eq!(refusal.hint.as_deref(), Some("kindling reconcile s --allow-removals"));
     assert!(world.live("a").is_some() && world.live("b").is_some());
+    // Whoever asks what a pass would do is told that it would do none of it.
+    let planned = world.service.diff(&crate::world::source()).await.unwrap();
+    assert_eq!(planned.steps.len(), 2);
+    let why = "RemovalGuard: this would remove 2 units: s/a, s/b; if they are to go: `kindling reconcile s --allow-removals`";
+    assert_eq!(planned.guarded, [(crate::world::source(), why.to_owned())]);
     // A tree that comes back heals without a word.
     files.task("a", "echo\n").task("b", "echo\n");
     world.until("the source is well again", |world| !stalled(world)).await;
@@ -152,7 +157,7 @@ async fn a_source_that_fails_keeps_its_units_and_is_tried_again() {
     world.event(EventType::UnitRegistered, "a").await;
     files.fail(Some("RootMissing"));
     let refusal = world.service.reconcile(&all(), Reconcile::default()).await.unwrap_err();
-    assert_eq!(refusal.message, "the source fails (its 1 units stay as they are)");
+    assert_eq!(refusal.message, "the source fails (its unit stays as it is)");
     assert!(world.live("a").is_some());
     files.silently("a/task.sh", Some("echo 2\n")).fail(None);
     world.event(EventType::UnitUpdated, "a").await;

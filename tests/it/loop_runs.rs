@@ -130,15 +130,66 @@ async fn what_would_wait_beyond_the_limit_is_refused_or_skipped() {
     limit(&world, RunLimits { queued: 2, ..few });
     world.target.end(&unit("b"), 1);
     let failed = end(&world, &mut first).await;
-    let retry = row(&world, &failed.retried_by.unwrap()).await;
-    let why = "3 runs wait already, as many as `limits.queued_runs` allows";
+    assert_eq!((failed.status, failed.retried_by), (RunStatus::Failed, None), "nothing tries again");
+    let why = "2 runs wait already, as many as `limits.queued_runs` allows";
+    let rows = all(&world).await;
+    let retry = rows.iter().find(|run| run.attempt == 2).unwrap();
     assert_eq!((retry.status, retry.error.as_str()), (RunStatus::Skipped, why));
+    assert_eq!(retry.first.as_ref(), Some(&first.id));
+    let log = world.store.log(&first.id, 0, 10).await.unwrap();
+    assert_eq!(log[0].text, format!("attempt 1 of 2 failed; it is not tried again: {why}"));
+    // So this was its end, and what is chained to it is told.
+    let chained = rows.iter().find(|run| run.task == unit("next")).unwrap();
+    assert_eq!((chained.status, chained.error.as_str()), (RunStatus::Skipped, why));
     // Whoever begins or is cancelled makes room.
     running(&world, "a", 1).await;
     world.service.cancel(&waits[2].id).unwrap();
     end(&world, &mut waits[2]).await;
     let more = run(&world, "b").await;
     assert_eq!(status(&world, &more).await, "queued");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_may_not_be_tried_again_starts_what_follows_a_failure() {
+    let world = world(&[
+        ("a", "manual: true", "retries: {limit: 1, backoff: 1s}\nconcurrency: {limit: 1}\n"),
+        ("next", "chain: {from: a, on: failure}", ""),
+    ])
+    .await;
+    let mut first = run(&world, "a").await;
+    let (_, _) = (run(&world, "a").await, run(&world, "a").await);
+    running(&world, "a", 1).await;
+    limit(&world, RunLimits { queued_of_task: 1, ..RunLimits::default() });
+    world.target.end(&unit("a"), 1);
+    end(&world, &mut first).await;
+    let rows = all(&world).await;
+    let retry = rows.iter().find(|run| run.attempt == 2).unwrap();
+    let why = "1 run of s/a waits already, as many as `limits.task_queued_runs` allows";
+    assert_eq!((retry.status, retry.error.as_str()), (RunStatus::Skipped, why));
+    running(&world, "next", 1).await;
+    assert!(rows.iter().any(|run| run.task == unit("next") && run.detail == first.id.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_seat_that_a_run_gives_back_is_no_place_in_the_queue() {
+    let world = world(&[
+        ("a", "manual: true", ""),
+        ("b", "manual: true", ""),
+        ("n1", "chain: {from: a}", ""),
+        ("n2", "chain: {from: a}", ""),
+    ])
+    .await;
+    limit(&world, RunLimits { at_once: 1, queued: 2, ..RunLimits::default() });
+    let (mut first, waits) = (run(&world, "a").await, run(&world, "b").await);
+    running(&world, "a", 1).await;
+    world.target.end_with(&unit("a"), &ok("1"));
+    end(&world, &mut first).await;
+    running(&world, "b", 1).await;
+    assert_eq!(status(&world, &waits).await, "running");
+    let rows = all(&world).await;
+    let shown: Vec<_> = rows.iter().map(|run| (run.task.to_string(), run.status.as_str())).collect();
+    let [_, _, followers @ ..] = shown.as_slice() else { panic!("{shown:?}") };
+    assert_eq!(followers, [("s/n1".to_owned(), "queued"), ("s/n2".to_owned(), "queued")], "two may wait");
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,38 @@ async fn wrong_queries_and_bodies_are_told_in_our_own_words() {
         error("POST", "/api/v1/runs", Some(json!({"task": 4711}))).await,
         "the body does not fit: `task` must be text"
     );
+    assert_eq!(
+        error("GET", "/api/v1/runs?limit=1&limit=2", None).await,
+        "the query does not fit: the field `limit` is given more than once"
+    );
+    // A list is no object, although its entries might be the fields.
+    assert_eq!(
+        error("POST", "/api/v1/runs", Some(json!(["local/a", {}, null]))).await,
+        "the body does not fit: a map is wanted"
+    );
+    assert_eq!(
+        error("GET", "/api/v1/runs/%FF", None).await,
+        "a part of the path is not UTF-8 behind its `%`"
+    );
+}
+
+#[tokio::test]
+async fn parts_of_a_path_that_can_be_nothing_are_answered_as_json() {
+    let mut service = Service::new("sources: []\n");
+    let client = service.start().await;
+    for (path, status, message) in [
+        ("/api/v1/deliveries/abc/redeliver", 404, "there is no delivery abc"),
+        ("/api/v1/deliveries/7/redeliver", 404, "there is no delivery 7"),
+        ("/api/v1/sources/%FF/sample-push", 422, "a part of the path is not UTF-8 behind its `%`"),
+        ("/webhooks/%00%ff", 401, "there is no such webhook, or the signature is missing or wrong"),
+        ("/webhooks/nobody", 401, "there is no such webhook, or the signature is missing or wrong"),
+        ("/hooks/%ff", 404, ""),
+        ("/%ff", 404, "there is no such path; this may be another version of kindling"),
+    ] {
+        let answer = client.call("POST", path, Some(&json!({}))).await.unwrap();
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        assert!(answer.json()["message"].as_str().unwrap().contains(message), "{path}: {}", answer.body);
+    }
 }
 
 #[tokio::test]

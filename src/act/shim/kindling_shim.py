@@ -63,9 +63,24 @@ def to_json(what, value):
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError("%s cannot be written as JSON: %s" % (what, reason(error, value))) from None
+    if b'"null":' in text and has_none_key(value):
+        raise TypeError("%s cannot be written as JSON: it holds a key that is None" % what)
     if len(text) > MAX_BYTES:
         raise ValueError("%s has %d bytes as JSON, more than the %d allowed" % (what, len(text), MAX_BYTES))
     return text
+
+
+def has_none_key(value):
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            if None in part:
+                return True
+            left += part.values()
+        elif isinstance(part, (list, tuple)):
+            left += part
+    return False
 
 
 def reason(error, value):

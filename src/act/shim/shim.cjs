@@ -91,10 +91,27 @@ function lost(value) {
     const isNumber = typeof part === "number" || part instanceof Number;
     const isNothing = part === undefined || typeof part === "function" || typeof part === "symbol";
     if (isNumber && !Number.isFinite(Number(part))) found ??= String(part);
+    // What it makes of itself is null.
+    if (part === null && util.types.isDate(this[name])) found ??= "an invalid date";
     if (isNothing && Array.isArray(this)) found ??= part === undefined ? "undefined" : `a ${typeof part}`;
     return part;
   });
   return found;
+}
+
+/** What would be left out, or written as an empty map, although it is something. */
+function hidden(value) {
+  const left = [value];
+  while (left.length > 0) {
+    const part = left.pop();
+    const kind = typeof part;
+    if (part === null || typeof part?.toJSON === "function") continue;
+    if (kind === "function" || kind === "symbol") return `a ${kind}`;
+    if (kind !== "object") continue;
+    if (util.types.isMap(part) || util.types.isSet(part)) return `a ${util.types.isMap(part) ? "Map" : "Set"}`;
+    for (const name of Object.keys(part)) left.push(part[name]);
+  }
+  return null;
 }
 
 /** Half of a surrogate pair, which is written as an escape. */
@@ -112,7 +129,7 @@ function toJson(what, value) {
     throw new TypeError(`${what} cannot be written as JSON: ${error.message}`);
   }
   if (text === undefined) throw new TypeError(`${what} cannot be written as JSON: it is a ${typeof value}`);
-  const odd = (text.includes("null") && lost(value)) || (text.includes("\\ud") && surrogate(text));
+  const odd = (text.includes("null") && lost(value)) || hidden(value) || (text.includes("\\ud") && surrogate(text));
   if (odd) throw new TypeError(`${what} cannot be written as JSON: it holds ${odd}`);
   const size = Buffer.byteLength(text);
   if (size > MAX_BYTES) throw new RangeError(`${what} has ${size} bytes as JSON, more than the ${MAX_BYTES} allowed`);

@@ -55,15 +55,36 @@ module KindlingShim
     odd ? "it holds #{odd}" : error.message
   end
 
+  # What would be written as something else: a key that is nothing, and an object that has no word in JSON.
+  def lost(value)
+    case value
+    when Hash
+      return "a key that is nil" if value.key?(nil)
+
+      value.each_value { |part| (found = lost(part)) && (return found) }
+    when Array
+      value.each { |part| (found = lost(part)) && (return found) }
+    when String, Symbol, Numeric, nil, true, false
+      nil
+    else
+      plain = value.method(:to_json).owner == JSON::Ext::Generator::GeneratorMethods::Object
+      return "an object of #{value.class}" if plain && value.to_s.start_with?("#<")
+    end
+    nil
+  end
+
   def to_json(what, value)
     return "null" if value.nil?
 
     require "json"
     begin
       text = JSON.generate(value)
+      odd = (text.include?('"":') || text.include?('"#<')) && lost(value)
     rescue StandardError, SystemStackError => error
       raise TypeError, "#{what} cannot be written as JSON: #{reason(error)}"
     end
+    raise TypeError, "#{what} cannot be written as JSON: it holds #{odd}" if odd
+
     size = text.bytesize
     raise ArgumentError, "#{what} has #{size} bytes as JSON, more than the #{MAX_BYTES} allowed" if size > MAX_BYTES
 

@@ -309,14 +309,12 @@ impl From<&Report> for ReportView {
         let of_sources =
             report.of_sources.iter().map(|(name, problems)| problems_of(name.to_string(), problems));
         let of_units = report.problems.iter().map(|(unit, problems)| problems_of(unit.to_string(), problems));
+        let unready = |name: String, why: &String| Unready { name, why: why.clone() };
         Self {
             steps: report.steps.iter().map(Into::into).collect(),
             problems: of_sources.chain(of_units).collect(),
-            unready: report
-                .unready
-                .iter()
-                .map(|(name, why)| Unready { name: name.clone(), why: why.clone() })
-                .collect(),
+            unready: report.unready.iter().map(|(name, why)| unready(name.clone(), why)).collect(),
+            guarded: report.guarded.iter().map(|(name, why)| unready(name.to_string(), why)).collect(),
         }
     }
 }

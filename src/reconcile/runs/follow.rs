@@ -43,23 +43,26 @@ impl<T: Target> Runner<T> {
         if self.closing.is_cancelled() || work.order.version.spec.is_daemon() {
             return Vec::new();
         }
-        if let Some(retry) = self.retry(run, &work.order) {
-            run.retried_by = Some(retry.row().id.clone());
-            return vec![retry];
+        let retry = self.retry(run, work);
+        if let Some(Follower::Waits { row, .. }) = &retry {
+            run.retried_by = Some(row.id.clone());
+            return retry.into_iter().collect();
         }
+        // An attempt that may not come leaves the run at the end that it has come to.
         let chained = self.registry.chained();
         let follows = |unit: &UnitId| *unit != run.task && !work.order.lineage.contains(unit);
-        chained.iter().filter(|unit| follows(unit)).filter_map(|unit| self.chained(unit, run, work)).collect()
+        let chained = chained.iter().filter(|unit| follows(unit));
+        retry.into_iter().chain(chained.filter_map(|unit| self.chained(unit, run, work))).collect()
     }
 
     /// The next attempt of a run that failed, while its task is there and allows one.
-    fn retry(&self, run: &Run, order: &Order) -> Option<Follower> {
-        let retries = order.version.spec.retries;
+    fn retry(&self, run: &Run, work: &Work) -> Option<Follower> {
+        let retries = work.order.version.spec.retries;
         let failed = matches!(run.status, RunStatus::Failed | RunStatus::TimedOut);
         if !failed || run.attempt > retries.limit {
             return None;
         }
-        let mut order = order.clone();
+        let mut order = work.order.clone();
         let live = self.registry.get(&run.task)?;
         // What was mended meanwhile counts, as far as it takes what was given.
         if let Ok(params) = params::resolve(&live.spec, &order.given) {
@@ -68,7 +71,7 @@ impl<T: Target> Runner<T> {
         let row = self.row(&order);
         let first = Some(run.first.as_ref().unwrap_or(&run.id).clone());
         let row = Run { attempt: run.attempt.saturating_add(1), first, ..row };
-        Some(self.comes(row, order, run, Some(backoff(retries.backoff, run.attempt))))
+        Some(self.comes(row, order, work, Some(backoff(retries.backoff, run.attempt))))
     }
 
     /// A run of `unit`, if it is chained to the task of `run` and to such an end.
@@ -96,7 +99,7 @@ impl<T: Target> Runner<T> {
             return Some(Follower::Over(skipped(row, why)));
         }
         match refused {
-            None => Some(self.comes(row, order, run, None)),
+            None => Some(self.comes(row, order, work, None)),
             Some(error) => {
                 let ended_at = Some(row.started_at);
                 Some(Follower::Over(Run { status: RunStatus::Failed, error, ended_at, ..row }))
@@ -108,8 +111,8 @@ impl<T: Target> Runner<T> {
         order.first_row(RunId::from_random(random()), Timestamp(self.clock.now_ms()))
     }
 
-    fn comes(&self, row: Run, order: Order, before: &Run, later: Option<Duration>) -> Follower {
-        match self.admit(&order, &row.id, Some(&before.id), later) {
+    fn comes(&self, row: Run, order: Order, before: &Work, later: Option<Duration>) -> Follower {
+        match self.admit(&order, &row.id, Some(before), later) {
             Admission::Comes(active, seat, go) => Follower::Waits { row, order, active, seat, go },
             Admission::Full(why) | Admission::Forbidden(why) => Follower::Over(skipped(row, why)),
         }
@@ -136,17 +139,20 @@ impl<T: Target> Runner<T> {
     }
 }
 
-/// What the log of a run says of its next attempt.
+/// What the log of a run says of its next attempt, or of why there is none.
 pub(super) fn announcement(run: &Run, order: &Order, next: &[Follower]) -> Option<String> {
-    run.retried_by.as_ref()?;
-    let Follower::Waits { row, seat: Seat::Later(time), .. } = next.first()? else { return None };
-    let all = u64::from(order.version.spec.retries.limit) + 1;
-    Some(format!(
-        "attempt {} of {all} failed; run {} tries again after {}",
-        run.attempt,
-        row.id,
-        human(*time)
-    ))
+    let (attempt, all) = (run.attempt, u64::from(order.version.spec.retries.limit) + 1);
+    match next.first()? {
+        Follower::Waits { row, seat: Seat::Later(time), .. } => Some(format!(
+            "attempt {attempt} of {all} failed; run {} tries again after {}",
+            row.id,
+            human(*time)
+        )),
+        Follower::Over(row) if row.task == run.task => {
+            Some(format!("attempt {attempt} of {all} failed; it is not tried again: {}", row.error))
+        }
+        _ => None,
+    }
 }
 
 /// The wait after the attempt with this number.

@@ -8,6 +8,7 @@ use crate::model::id::{RunId, UnitId};
 use crate::model::limits::RunLimits;
 use crate::model::run::{Run, RunStatus};
 use crate::record::StoreError;
+use crate::support::text::count;
 
 /// Why a run that was asked for is not recorded.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +31,8 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A run waits from now on.
+    /// A run waits from now on. `goes` is the task of one that waits no longer in a moment, when the run before gives
+    /// its seat back: it takes no place.
     ///
     /// # Errors
     /// It may not: why, with the key of the limit.
@@ -39,19 +41,22 @@ impl Queue {
         task: &UnitId,
         id: &RunId,
         bytes: u64,
+        goes: Option<&UnitId>,
         most: &RunLimits,
     ) -> Result<(), String> {
         let of_task = self.tasks.get(task).copied().unwrap_or(0);
+        let of_task = of_task.saturating_sub(usize::from(goes == Some(task)));
+        let all = self.runs.len().saturating_sub(usize::from(goes.is_some()));
+        let wait = |count: usize| if count == 1 { "waits" } else { "wait" };
         if of_task >= most.queued_of_task {
+            let (runs, wait) = (count(of_task, "run"), wait(of_task));
             return Err(format!(
-                "{of_task} runs of {task} wait already, as many as `limits.task_queued_runs` allows"
+                "{runs} of {task} {wait} already, as many as `limits.task_queued_runs` allows"
             ));
         }
-        if self.runs.len() >= most.queued {
-            return Err(format!(
-                "{} runs wait already, as many as `limits.queued_runs` allows",
-                self.runs.len()
-            ));
+        if all >= most.queued {
+            let (runs, wait) = (count(all, "run"), wait(all));
+            return Err(format!("{runs} {wait} already, as many as `limits.queued_runs` allows"));
         }
         // A single one always fits: its own size has a limit too.
         if self.bytes > 0 && self.bytes.saturating_add(bytes) > most.queued_bytes {
@@ -125,19 +130,23 @@ mod tests {
         let (a, b) = (UnitId::parse("s/a").unwrap(), UnitId::parse("s/b").unwrap());
         let id = |n: u8| RunId::from_random([n; 8]);
         let mut queue = Queue::default();
-        assert_eq!(queue.enter(&a, &id(1), 11, &most), Ok(()), "one alone always fits");
-        let why = queue.enter(&a, &id(2), 1, &most).unwrap_err();
+        assert_eq!(queue.enter(&a, &id(1), 11, None, &most), Ok(()), "one alone always fits");
+        let why = queue.enter(&a, &id(2), 1, None, &most).unwrap_err();
         assert!(why.contains("more than the 10 bytes of `limits.queued_input`"), "{why}");
         queue.leave(&a, &id(1));
         queue.leave(&a, &id(1));
         for n in [2, 3] {
-            assert_eq!(queue.enter(&a, &id(n), 3, &most), Ok(()));
+            assert_eq!(queue.enter(&a, &id(n), 3, None, &most), Ok(()));
         }
-        let why = queue.enter(&a, &id(4), 0, &most).unwrap_err();
+        let why = queue.enter(&a, &id(4), 0, None, &most).unwrap_err();
         assert_eq!(why, "2 runs of s/a wait already, as many as `limits.task_queued_runs` allows");
-        assert_eq!(queue.enter(&b, &id(5), 3, &most), Ok(()));
-        let why = queue.enter(&b, &id(6), 0, &most).unwrap_err();
+        assert_eq!(queue.enter(&b, &id(5), 3, None, &most), Ok(()));
+        let why = queue.enter(&b, &id(6), 0, None, &most).unwrap_err();
         assert_eq!(why, "3 runs wait already, as many as `limits.queued_runs` allows");
+        // One that begins in a moment takes no place.
+        assert_eq!(queue.enter(&b, &id(6), 0, Some(&a), &most), Ok(()));
+        queue.leave(&b, &id(6));
+        assert!(queue.enter(&a, &id(6), 0, Some(&b), &most).is_err(), "two of its task wait");
         for (task, n) in [(&a, 2), (&a, 3), (&b, 5)] {
             queue.leave(task, &id(n));
         }

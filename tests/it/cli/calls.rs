@@ -112,6 +112,83 @@ fn a_refused_token_is_explained() {
 }
 
 #[test]
+fn a_token_that_cannot_be_sent_is_told_before_anything_is_sent() {
+    let fake = Fake::start();
+    let place = Place::new().set("KINDLING_TOKEN", "0123456789abcdef\n0123456789abcdef");
+    insta::assert_snapshot!(place.run(&["get", "units", "--server", &fake.address()]).shown(), @r#"
+    exit 2
+    err: error: KINDLING_TOKEN has a space, a line break or a character that is not ASCII in it: no service takes that
+    err: hint: it is the text of a single token, without quotes around it
+    "#);
+    let place = Place::new();
+    place.write("kindling.yaml", "{}\n").write(".kindling/address", &fake.address());
+    place.write(".kindling/token", "0123456789abcdef 0123456789abcdef\n");
+    let ended = place.run(&["get", "units"]);
+    assert!(ended.err.contains("the token in ") && ended.err.contains("hint: rm "), "{}", ended.err);
+    assert!(fake.calls().is_empty() && !ended.err.contains("0123456789"));
+}
+
+#[test]
+fn a_mistake_elsewhere_in_the_configuration_hides_neither_address_nor_token() {
+    let fake = Fake::start().gives("GET /api/v1/units", &json!({"items": []}));
+    let place = Place::new();
+    place.write("secret", "the-token-that-is-named\n").write("data/address", &fake.address());
+    for mistake in [
+        "sources: [{name: team}]",
+        "limits: {files: many}",
+        "nonsense: 1",
+        "server: {token_file: secret, listen: x}",
+    ] {
+        let server = if mistake.starts_with("server") { "" } else { "server: {token_file: secret}\n" };
+        place.write("kindling.yaml", &format!("data_dir: data\n{server}{mistake}\n"));
+        assert_eq!(place.run(&["get", "units"]).shown(), "exit 0\nerr: no units\n", "{mistake}");
+        let sent = fake.calls().pop().unwrap();
+        assert_eq!(sent.header("authorization"), Some("Bearer the-token-that-is-named"), "{mistake}");
+    }
+    // Where no service has left its address, the one that is written leads there.
+    std::fs::remove_file(place.here().join("data/address")).unwrap();
+    let server = format!("server: {{token_file: secret, listen: '{}'}}\n", fake.address());
+    place.write("kindling.yaml", &format!("{server}nonsense: 1\n"));
+    assert_eq!(place.run(&["get", "units"]).code, 0);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_not_taken_for_a_missing_token() {
+    let refusal = || Answer::error(401, "Unauthorized", "the token is missing or wrong", 3);
+    let fake = Fake::start().on("GET", [refusal()]);
+    let place = Place::new();
+    place.write(".kindling/address", &fake.address()).write("kindling.yaml", "server:\n  token_file: [\n");
+    insta::assert_snapshot!(shown(&place.run(&["get", "units"]), &fake), @r#"
+    exit 2
+    err: error: [ROOT]/work/kindling.yaml:2:15: the configuration cannot be read, so its token is not known: a bracket is not closed
+    err: hint: `kindling check` tells all that is wrong with it; until it is mended, KINDLING_TOKEN takes the token of the service at http://[ADDRESS]
+    "#);
+    let error = place.run(&["get", "units", "-o", "json"]).error();
+    assert_eq!((&error["line"], &error["exit"]), (&json!(2), &json!(2)), "{error}");
+    // What is said of the token cannot be understood.
+    place.write("kindling.yaml", "server: {token_fil: secret}\n");
+    insta::assert_snapshot!(shown(&place.run(&["get", "units"]), &fake), @r#"
+    exit 2
+    err: error: [ROOT]/work/kindling.yaml:1:10: the configuration cannot be read, so its token is not known: `server`: unknown field `token_fil`; did you mean `token_file`? known: listen, token_env, token_file, insecure_http, public_url, open_hooks
+    err: hint: `kindling check` tells all that is wrong with it; until it is mended, KINDLING_TOKEN takes the token of the service at http://[ADDRESS]
+    "#);
+    // It is understood, and cannot be had here.
+    place.write("kindling.yaml", "server: {token_file: secret}\nnonsense: 1\n");
+    insta::assert_snapshot!(shown(&place.run(&["get", "units"]), &fake), @r#"
+    exit 3
+    err: error: the token is missing or wrong
+    err: hint: there is no KINDLING_TOKEN, and the token that [ROOT]/work/kindling.yaml names cannot be had here; KINDLING_TOKEN takes the token of the service at http://[ADDRESS], which is in its data directory or where its configuration says
+    "#);
+    // Nothing leads to the service.
+    std::fs::remove_file(place.here().join(".kindling/address")).unwrap();
+    place.write("kindling.yaml", "server: [\n");
+    insta::assert_snapshot!(shown(&place.run(&["get", "units"]), &fake), @r#"
+    exit 2
+    err: error: [ROOT]/work/kindling.yaml:1:9: a bracket is not closed
+    "#);
+}
+
+#[test]
 fn plain_http_to_another_machine_is_refused_before_anything_is_sent() {
     let place = Place::new().set("KINDLING_TOKEN", "0123456789abcdef");
     insta::assert_snapshot!(place.run(&["status", "--server", "http://192.0.2.1:7070"]).shown(), @r#"

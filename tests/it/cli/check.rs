@@ -56,6 +56,16 @@ fn credentials_of_sources_are_looked_for_and_never_shown() {
 }
 
 #[test]
+fn secrets_that_are_missing_are_told_with_the_other_mistakes() {
+    let place = Place::new();
+    place.write("kindling.yaml", "server: {token_env: NOT_SET}\nnonsense: 1\n");
+    let found = findings(&place, "configuration");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains(":1:21: `server.token_env` names a variable that is not set"), "{found:?}");
+    assert!(found[1].contains(":2:1: unknown field `nonsense`"), "{found:?}");
+}
+
+#[test]
 fn what_a_service_that_is_started_here_would_lack_is_a_failure() {
     let place = Place::new();
     place.write(

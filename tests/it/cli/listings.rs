@@ -195,6 +195,31 @@ fn watch_prints_a_row_again_when_it_changed() {
 }
 
 #[test]
+fn a_watch_that_begins_empty_has_its_header_with_the_first_row() {
+    let event = json!({"at": "2020-01-01T00:00:00Z", "type": "unit.registered", "source": "local",
+        "unit": "local/with-a-long-name", "hash": null, "revision": null, "message": ""});
+    let items = |rows: &[Value]| Answer::json(&json!({"items": rows}));
+    let row = unit("local/with-a-long-name", &[condition("Ready", "True", "Deployed", "live")]);
+    let fake = Fake::start()
+        .on("GET /api/v1/events", [Answer::EventsThenEnd(vec![event])])
+        .on("GET /api/v1/units?name=", [items(&[row])])
+        .on("GET /api/v1/units", [items(&[])]);
+    let place = with(&fake);
+    insta::assert_snapshot!(ageless(&place.run(&["get", "units", "--watch"]).shown()), @r#"
+    exit 3
+    out: NAME                    KIND  READY  HASH    ACTION  AGE    MESSAGE
+    out: local/with-a-long-name  task  True   a1b2c3  sync    [AGE]  live
+    err: no units
+    err: error: the service ended the stream of events
+    "#);
+    insta::assert_snapshot!(ageless(&place.run(&["get", "units", "--watch", "-o", "name"]).shown()), @r#"
+    exit 3
+    out: local/with-a-long-name
+    err: error: the service ended the stream of events
+    "#);
+}
+
+#[test]
 fn history_and_sources_are_watched_too() {
     let event = json!({"at": "2020-01-01T00:00:00Z", "type": "unit.updated", "source": "team", "unit": "team/a",
         "hash": null, "revision": null, "message": ""});

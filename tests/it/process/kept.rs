@@ -193,11 +193,23 @@ async fn what_main_returns_is_held_to_the_same_rule() {
     for (runtime, entry, script) in scripts() {
         let values: &[(&str, &str)] = match runtime {
             Runtime::Python if script.contains("await") => continue,
-            Runtime::Python => &[("def main():\n  return [float('nan')]\n", "it holds NaN")],
-            Runtime::Ruby => &[("def main = [Float::NAN]\n", "it holds NaN")],
+            Runtime::Python => &[
+                ("def main():\n  return [float('nan')]\n", "it holds NaN"),
+                ("def main():\n  return [{'null': 1}, {None: 1}]\n", "it holds a key that is None"),
+            ],
+            Runtime::Ruby => &[
+                ("def main = [Float::NAN]\n", "it holds NaN"),
+                ("def main = [{ '' => 1 }, { nil => 1 }]\n", "it holds a key that is nil"),
+                ("def main = { a: proc {} }\n", "it holds an object of Proc"),
+            ],
             _ => &[
                 ("export default () => [NaN];", "it holds NaN"),
                 ("export default () => [1, undefined];", "it holds undefined"),
+                ("export default () => [1, new Date(NaN)];", "it holds an invalid date"),
+                ("export default () => ({ a: [{ f() {} }] });", "it holds a function"),
+                ("export default () => ({ s: Symbol('s') });", "it holds a symbol"),
+                ("export default () => ({ m: new Map([[1, 2]]) });", "it holds a Map"),
+                ("export default () => [new Set([1])];", "it holds a Set"),
             ],
         };
         for (script, why) in values {
@@ -207,6 +219,30 @@ async fn what_main_returns_is_held_to_the_same_rule() {
                 "{runtime:?}: {error}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn what_has_a_word_in_json_is_written_as_ever() {
+    let bench = Bench::new();
+    let date = r#"{"d":"2020-01-01T00:00:00.000Z","own":null}"#;
+    for (runtime, entry, script) in scripts() {
+        let (script, written) = match runtime {
+            Runtime::Python if script.contains("await") => continue,
+            Runtime::Python => (
+                "def main():\n  return [{'null': None, 1: [2]}, 'x \"null\":']\n",
+                r#"[{"null":null,"1":[2]},"x \"null\":"]"#,
+            ),
+            Runtime::Ruby => {
+                ("def main = [{ '' => nil, a: :b, 1 => '#<x>' }]\n", r##"[{"":null,"a":"b","1":"#<x>"}]"##)
+            }
+            _ => (
+                "export default () => ({ d: new Date(Date.UTC(2020, 0)), own: { toJSON: () => null }, u: undefined });",
+                date,
+            ),
+        };
+        let done = bench.script(runtime.clone(), entry, script).run().await;
+        assert_eq!(done.exit.output.as_deref(), Some(written), "{runtime:?}");
     }
 }
 
