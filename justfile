@@ -35,6 +35,11 @@ demo:
 kill-test:
     KINDLING_KILLS=200 cargo test --test it kill -- --nocapture
 
+# Change sources at random, in the loop and on disk, for a thousand rounds
+loop-test:
+    KINDLING_LOOP_ROUNDS=1000 cargo test loop_random -- --nocapture
+    KINDLING_LOOP_ROUNDS=1000 cargo test --lib changes_beside -- --nocapture
+
 # Call a task webhook 10,000 times while its task is saved 100 times
 hook-test:
     KINDLING_HOOK_CALLS=10000 cargo test --test it hooks::saves -- --nocapture

@@ -346,11 +346,13 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             Some(Entry { state: Ok(resolved), .. }) => Some(resolved.clone()),
             None => None,
         };
+        let id = self.unit_id(&key);
+        // What is live and could not be recorded goes like any other.
+        let is_there = || self.units.contains(&key) || self.core.registry.get(&id).is_some();
         // What a set declares that cannot be read, nobody knows: nothing below it is decided.
-        if desired.is_none() && (!self.units.contains(&key) || self.catalog.is_kept(&key)) {
+        if desired.is_none() && (self.catalog.is_kept(&key) || !is_there()) {
             return None;
         }
-        let id = self.unit_id(&key);
         if let Some(problem) =
             desired.as_ref().and_then(|unit| self.core.trust.refusal(&id.source, &unit.spec))
         {
@@ -360,7 +362,11 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Some(problem) = desired.as_ref().and_then(barred) {
             return Some(Decision { key, verdict: Verdict::Broken(vec![problem]) });
         }
-        let step = decide::decide(&self.facts(order, &id, desired.as_ref()));
+        let is_unrecorded = desired.is_none() && !self.units.contains(&key);
+        let unrecorded = self.core.registry.get(&id).filter(|_| is_unrecorded);
+        let mut facts = self.facts(order, &id, desired.as_ref());
+        facts.deployed = facts.deployed.or(unrecorded.as_deref());
+        let step = decide::decide(&facts);
         if step.action == Action::Sync
             && let Some(problem) = desired.as_ref().and_then(|unit| self.core.target.check(&unit.spec))
         {

@@ -6,13 +6,14 @@ use kindling::model::condition::ConditionType::{Ready, Stalled};
 use kindling::model::event::EventType;
 use kindling::model::history::{Outcome, TriggerKind};
 use kindling::model::step::{Action, Rule};
+use kindling::model::time::Timestamp;
 use kindling::model::unit::FileChangeKind;
 use kindling::observe::Ask;
 use kindling::reconcile::handle::{Reconcile, Subject};
 use kindling::reconcile::message::RefusalKind;
 use kindling::record::HistoryQuery;
 
-use crate::world::{FakeFiles, World, all, manifest, unit};
+use crate::world::{FakeFiles, World, all, manifest, source, unit};
 
 async fn history(world: &World) -> Vec<kindling::model::history::HistoryRow> {
     let rows = world.store.history(HistoryQuery { limit: 100, ..HistoryQuery::default() }).await.unwrap();
@@ -476,6 +477,26 @@ async fn a_store_that_cannot_keep_contents_is_told_and_made_up_for() {
     files.sink_fails(false);
     world.event(EventType::UnitUpdated, "a").await;
     assert_eq!(reason(&world), "Observed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_recorded_and_is_gone_is_not_live() {
+    let files = FakeFiles::default();
+    files.task("a", "echo 1\n");
+    let mut world = World::start(&files).await;
+    world.event(EventType::UnitRegistered, "a").await;
+    let record = world.service.core().board.source(&source()).unwrap();
+    // Without the row of its source nothing of it can be recorded.
+    world.store.remove_source(&source(), Timestamp(0)).await.unwrap();
+    files.task("b", "echo 1\n");
+    world.until("it took effect", |world| world.live("b").is_some()).await;
+    assert!(world.record("b").is_none());
+    files.remove("b/task.yaml").remove("b/task.sh");
+    world.until("it is gone", |world| world.live("b").is_none()).await;
+    world.store.put_source(&record).await.unwrap();
+    files.task("c", "echo 1\n");
+    world.event(EventType::UnitRegistered, "c").await;
+    assert!(world.record("b").is_none() && world.live("b").is_none());
 }
 
 #[tokio::test(start_paused = true)]
