@@ -352,7 +352,7 @@ async fn a_commit_whose_last_step_ends_after_a_suspension_is_live() {
     passing.await.unwrap().unwrap();
     ends(&world, &forge, &["c1 success 1 unit live", "c2 success 1 unit live"]).await;
     let record = world.service.core().board.source(&source()).unwrap();
-    assert_eq!(record.revisions.deployed.as_ref().map(|commit| commit.as_str()), Some("c2"));
+    assert!(record.revisions.deployed.as_ref().is_some_and(|commit| commit.as_str() == "c2"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@ pub(super) async fn secrets(mut hooks: Vec<(String, Hook)>, settings: &Settings,
     for (unit, hook) in hooks.into_iter().filter(|(_, hook)| !hook.is_bare()) {
         match here.keys(&hook) {
             Ok(_) => {
-                findings.ok("task webhook", format!("{unit}: what callers of {} need is set", hook.path))
+                findings.ok("task webhook", format!("{unit}: what callers of {} need is set", hook.path));
             }
             Err(problem) => {
                 let names = hook.variables().collect::<Vec<_>>().join(", ");
