@@ -26,6 +26,8 @@ pub enum Answer {
     Status(u16),
     /// A page for people.
     Page,
+    /// This, as the type that git gives its answers.
+    Says(Vec<u8>),
     /// A redirect to this URL.
     Redirect(String),
     /// Nothing, for ever.
@@ -187,6 +189,14 @@ fn converse(shared: &Shared, mut stream: &TcpStream) -> std::io::Result<()> {
             Answer::Page => {
                 let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<p>x";
                 stream.write_all(page.as_bytes())?;
+            }
+            Answer::Says(body) => {
+                let what = if request.method == "POST" { "result" } else { "advertisement" };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-{what}\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(&[head.as_bytes(), &body].concat())?;
             }
             Answer::Redirect(to) => stream.write_all(&status_only(302, &format!("Location: {to}\r\n")))?,
             Answer::Hang => {

@@ -270,11 +270,13 @@ enum Stage {
 struct Exchange {
     wire: Wire,
     stage: Stage,
+    /// Whether nothing of the answer was read yet.
+    is_new: bool,
 }
 
 impl Exchange {
     fn new(wire: Wire, stage: Stage) -> Arc<Mutex<Self>> {
-        Arc::new(Mutex::new(Self { wire, stage }))
+        Arc::new(Mutex::new(Self { wire, stage, is_new: true }))
     }
 
     /// Sends what was written, unless that was done.
@@ -314,7 +316,9 @@ impl Exchange {
                 self.stage = Stage::Ended;
             }
         }
-        Ok(())
+        // gix sees it in some answers only.
+        let refusal = if std::mem::take(&mut self.is_new) { plain::refusal(chunk) } else { None };
+        refusal.map_or(Ok(()), |said| Err(io::Error::other(said)))
     }
 }
 

@@ -69,7 +69,52 @@ pub(super) fn fetch(why: &str) -> Option<String> {
         let detail = parts.iter().take(2).rev().copied().collect::<Vec<_>>().join(": ");
         return Some(format!("what came was damaged on its way, or at the server ({detail})"));
     }
-    None
+    strange(why)
+}
+
+/// What is put before a server's own words.
+const SAYS: &str = "the server says: ";
+
+/// What a server says in place of an answer, in a line that begins with `ERR`; `answer` is how its text begins.
+pub(super) fn refusal(answer: &[u8]) -> Option<String> {
+    let (length, rest) = answer.split_at_checked(4)?;
+    let length = usize::from_str_radix(std::str::from_utf8(length).ok()?, 16).ok()?;
+    let line = rest.get(..length.checked_sub(4)?).unwrap_or(rest);
+    if line.starts_with(b"# service=") {
+        return refusal(rest.get(line.len()..)?.strip_prefix(b"0000")?);
+    }
+    let said = String::from_utf8_lossy(line.strip_prefix(b"ERR ")?);
+    Some(format!("{SAYS}{}", said.trim_end()))
+}
+
+/// What gix says of an answer in which it cannot find its way.
+fn strange(why: &str) -> Option<String> {
+    let has = |part: &str| why.contains(part);
+    if let Some(at) = why.find(SAYS) {
+        return Some(why[at..].to_owned());
+    }
+    if has("failed to fill whole buffer") || has("additional bytes to decode") {
+        return Some(
+            "the answer is empty or ends in the middle: the server broke it off, or no git server answers there"
+                .to_owned(),
+        );
+    }
+    if let Some((_, rest)) = why.split_once("The protocol version indicated by ") {
+        let version = rest.split('"').nth(1).unwrap_or_default();
+        return Some(format!("the server speaks `{version}` of git's protocol, which is not known here"));
+    }
+    let words = [
+        "first four hex bytes",
+        "Capabilities could not be parsed",
+        "Could not decode object ID",
+        "Could not decode advertised ref",
+        "V2 ref line",
+        "Encountered an unknown line prefix",
+        "Unknown or unsupported header",
+        "unexpected packet line",
+    ];
+    let is_strange = words.into_iter().any(has);
+    is_strange.then(|| "what answers there does not speak git's protocol: correct the URL".to_owned())
 }
 
 /// The kind of the innermost error of the system.
@@ -87,6 +132,21 @@ fn kind_of(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_says_no_is_found_at_the_beginning_of_an_answer() {
+        let said = Some("the server says: closed".to_owned());
+        for answer in
+            ["000fERR closed", "0010ERR closed\n0000", "001e# service=git-upload-pack\n00000010ERR closed\n"]
+        {
+            assert_eq!(refusal(answer.as_bytes()), said, "{answer}");
+        }
+        for other in
+            ["", "000", "0000", "0003", "zzzz", "0008ERRO", "ffffPACK", "001e# service=git-upload-pack\n0000"]
+        {
+            assert_eq!(refusal(other.as_bytes()), None, "{other}");
+        }
+    }
 
     #[test]
     fn common_faults_are_told_in_plain_words() {

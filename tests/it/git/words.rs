@@ -110,3 +110,59 @@ async fn an_answer_that_breaks_or_is_damaged() {
         "{said}"
     );
 }
+
+/// A line of git's protocol.
+fn line(text: &str) -> String {
+    format!("{:04x}{text}", text.len() + 4)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_what_git_says() {
+    let bench = Bench::new(Via::Http, Repo::with(&[("a", "1")]));
+    let id = "0123456789012345678901234567890123456789";
+    let no_git = "what answers there does not speak git's protocol: correct the URL";
+    let short =
+        "the answer is empty or ends in the middle: the server broke it off, or no git server answers there";
+    let closed = "the server says: the vault is closed";
+    let service = format!("{}0000", line("# service=git-upload-pack\n"));
+    let err = line("ERR the vault is closed\n");
+    for (on_post, answer, why) in [
+        (false, String::new(), short),
+        (false, format!("{service}{err}"), closed),
+        (false, err.clone(), closed),
+        (false, "zzzz".to_owned(), no_git),
+        (false, "00ff".to_owned(), short),
+        (false, line("nonsense\n"), no_git),
+        (
+            false,
+            format!("{service}{}0000", line("version 9\n")),
+            "the server speaks `version 9` of git's protocol, which is not known here",
+        ),
+        (true, String::new(), short),
+        (true, err.clone(), closed),
+        (true, "zzzz".to_owned(), no_git),
+        (true, "00ffabc".to_owned(), short),
+        (true, format!("{}0000", line("nonsense\n")), no_git),
+        (true, format!("{}0000", line("xyz refs/heads/main\n")), no_git),
+    ] {
+        let says = answer.clone();
+        let server = HttpRemote::serve_with(bench.repo.root(), move |request| {
+            let is_meant = (request.method == "POST") == on_post;
+            if is_meant { Answer::Says(says.clone().into_bytes()) } else { Answer::Git }
+        });
+        let url = server.url("remote.git");
+        assert_eq!(said(&bench, &url).await, format!("FetchFailed cannot fetch {url}: {why}"), "{answer:?}");
+    }
+    // A name that git would not take is told as any other; what is no answer to a request for files is told too.
+    for (name, why) in [
+        ("refs/heads/a..b", "BranchMissing URL has no branch `main`; it has `a..b`".to_owned()),
+        ("refs/heads/main", format!("FetchFailed cannot fetch URL: {no_git}")),
+    ] {
+        let says = format!("{}0000", line(&format!("{id} {name}\n")));
+        let server = HttpRemote::serve_with(bench.repo.root(), move |request| {
+            if request.method == "POST" { Answer::Says(says.clone().into_bytes()) } else { Answer::Git }
+        });
+        let url = server.url("remote.git");
+        assert_eq!(said(&bench, &url).await, why.replace("URL", &url), "{name}");
+    }
+}
