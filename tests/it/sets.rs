@@ -65,6 +65,38 @@ async fn a_daemon_of_a_set_restarts_when_its_code_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_nested_set_that_goes_together_with_its_directory_takes_its_units_along() {
+    let files = FakeFiles::default();
+    for dir in ["t", "in/tasks/t0", "in/tasks/t1", "in/deep/tasks/t0"] {
+        files.task(dir, "echo\n");
+    }
+    let deep = format!("{}    deep: {{ref: {{path: deep}}}}\n", entries(2));
+    files.put("in/deep/taskset.yaml", &set(&entries(1))).put("in/taskset.yaml", &set(&deep));
+    files.put("taskset.yaml", &set("    a: {ref: {path: t}}\n    in: {ref: {path: in}}\n"));
+    let world = World::start(&files).await;
+    let below = ["in/e0", "in/e1", "in/deep/e0"];
+    world.until("all are deployed", |world| below.iter().all(|key| is_deployed(world, key))).await;
+    // Both in one look, as a commit brings it.
+    for file in files.paths().iter().filter(|path| path.starts_with("in/")) {
+        files.silently(file, None);
+    }
+    files.put("taskset.yaml", &set("    a: {ref: {path: t}}\n"));
+    for key in below {
+        world.until("it is gone", |world| world.live(key).is_none() && world.record(key).is_none()).await;
+    }
+    assert!(is_deployed(&world, "a"));
+    // It comes back the same way.
+    for dir in ["in/tasks/t0", "in/tasks/t1"] {
+        files.task(dir, "echo\n");
+    }
+    files.put("in/taskset.yaml", &set(&entries(2)));
+    files.put("taskset.yaml", &set("    a: {ref: {path: t}}\n    in: {ref: {path: in}}\n"));
+    for key in ["in/e0", "in/e1"] {
+        world.until("it is back", |world| is_deployed(world, key)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_edit_of_a_parents_override_reloads_the_units_that_it_reaches_and_why_tells_the_chain() {
     let files = FakeFiles::default();
     files.task("in/t", "echo\n").task("in/u", "echo\n");

@@ -146,6 +146,11 @@ impl FakeFiles {
         files.files.get(path).map(|bytes| String::from_utf8(bytes.clone()).unwrap())
     }
 
+    /// Every file that is there.
+    pub fn paths(&self) -> Vec<String> {
+        self.0.lock().unwrap().files.keys().cloned().collect()
+    }
+
     /// Lets the place where contents are kept refuse them, or not.
     pub fn sink_fails(&self, fails: bool) -> &Self {
         self.0.lock().unwrap().sink_fails = fails;

@@ -113,6 +113,8 @@ impl Work<'_> {
         }
         entries.into_iter().for_each(|entry| self.view.drop_declared(entry));
         sets.into_iter().for_each(|set| self.view.drop_set(set));
+        // Entries whose directories went at the same time were looked at before, and taken for broken.
+        self.view.drop_found_below(key);
         self.view.drop_set(key);
     }
 }

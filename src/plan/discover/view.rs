@@ -42,6 +42,14 @@ impl<'a> View<'a> {
         self.found.sets.retain(|other, _| stays(other));
     }
 
+    /// Nothing that was found below `key` in this round is there.
+    pub fn drop_found_below(&mut self, key: &str) {
+        let stays = |other: &Arc<str>| **other == *key || !is_within(other, key);
+        self.found.units.retain(|other, found| stays(other) || found.is_none());
+        self.found.declared.retain(|other, found| stays(other) || found.is_none());
+        self.found.sets.retain(|other, found| stays(other) || found.is_none());
+    }
+
     /// A unit that was taken away is there after all.
     pub fn keep_unit(&mut self, key: &str) {
         if self.is_gone(key) {

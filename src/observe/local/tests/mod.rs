@@ -33,6 +33,8 @@ struct Site {
     model: BTreeMap<RelPath, Node>,
     /// How many names were refused.
     model_refused: usize,
+    /// The names themselves.
+    refused: Vec<Refused>,
     /// A hint was taken and not followed yet.
     hinted: bool,
 }
@@ -51,7 +53,16 @@ impl Site {
         let mut options = LocalOptions { root: root.clone(), prune, ..LocalOptions::default() };
         change(&mut options);
         let source = LocalSource::open(options.clone());
-        Self { temp, root, options, source, model: BTreeMap::new(), model_refused: 0, hinted: false }
+        Self {
+            temp,
+            root,
+            options,
+            source,
+            model: BTreeMap::new(),
+            model_refused: 0,
+            refused: Vec::new(),
+            hinted: false,
+        }
     }
 
     /// Looked at once, with these files in it.
@@ -99,7 +110,8 @@ impl Site {
         self.hinted = false;
         let seen = self.source.observe(ask, None).await?;
         let mut changed = BTreeSet::new();
-        self.model_refused = seen.tree.refused().len();
+        self.refused = seen.tree.refused().to_vec();
+        self.model_refused = self.refused.len();
         match seen.changes {
             Changes::All => {
                 self.model = seen.tree.iter().map(|(path, node)| (path.clone(), *node)).collect();
@@ -217,7 +229,8 @@ impl Site {
 
     /// The names that are refused, after a full look.
     async fn refused(&mut self) -> Vec<Refused> {
-        self.source.observe(Ask::Full, None).await.unwrap().tree.refused().to_vec()
+        self.observe(Ask::Full).await;
+        self.refused.clone()
     }
 }
 
