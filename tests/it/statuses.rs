@@ -5,6 +5,7 @@ pub mod github;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -272,6 +273,7 @@ async fn nobody_waits_for_a_github_that_is_away_or_hangs() {
     // From now on it takes calls and answers none; who deploys does not notice.
     github.rule(|_| Reply::Hang);
     github.come().await;
+    let began = Instant::now();
     until("it is asked", async || (!github.seen().is_empty()).then_some(())).await;
     let mut commits = Vec::new();
     for number in 2..12 {
@@ -280,7 +282,10 @@ async fn nobody_waits_for_a_github_that_is_away_or_hangs() {
         let unit = client.unit("s/t").await;
         assert_eq!(unit["deployedRevision"], **commits.last().unwrap());
     }
-    assert!(github.seen().len() <= 2, "no more than two calls at once: {:?}", github.seen());
+    // A call is given up after 10 s, and then another one may come.
+    let most = 2 * (1 + began.elapsed().as_secs() / 10);
+    let seen = github.seen();
+    assert!(seen.len() as u64 <= most, "no more than two calls at once: {seen:?}");
     // Each commit of the burst is told its newest state, once, and first by the service that comes after a kill.
     place.service.kill();
     let hung: BTreeMap<String, usize> = commits.iter().map(|c| (c.clone(), github.told(c).len())).collect();
