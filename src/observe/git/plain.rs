@@ -137,7 +137,7 @@ mod tests {
     fn a_line_that_says_no_is_found_at_the_beginning_of_an_answer() {
         let said = Some("the server says: closed".to_owned());
         for answer in
-            ["000fERR closed", "0010ERR closed\n0000", "001e# service=git-upload-pack\n00000010ERR closed\n"]
+            ["000eERR closed", "000fERR closed\n0000", "001e# service=git-upload-pack\n0000000fERR closed\n"]
         {
             assert_eq!(refusal(answer.as_bytes()), said, "{answer}");
         }

@@ -155,14 +155,14 @@ async fn an_answer_that_is_not_what_git_says() {
     }
     // A name that git would not take is told as any other; what is no answer to a request for files is told too.
     for (name, why) in [
-        ("refs/heads/a..b", "BranchMissing URL has no branch `main`; it has `a..b`".to_owned()),
-        ("refs/heads/main", format!("FetchFailed cannot fetch URL: {no_git}")),
+        ("refs/heads/a..b", "BranchMissing PLACE has no branch `main`; it has `a..b`".to_owned()),
+        ("refs/heads/main", format!("FetchFailed cannot fetch PLACE: {no_git}")),
     ] {
         let says = format!("{}0000", line(&format!("{id} {name}\n")));
         let server = HttpRemote::serve_with(bench.repo.root(), move |request| {
             if request.method == "POST" { Answer::Says(says.clone().into_bytes()) } else { Answer::Git }
         });
         let url = server.url("remote.git");
-        assert_eq!(said(&bench, &url).await, why.replace("URL", &url), "{name}");
+        assert_eq!(said(&bench, &url).await, why.replace("PLACE", &url), "{name}");
     }
 }
