@@ -274,8 +274,10 @@ impl DataDir {
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), AppError> {
-        let at = self.file(name);
-        let written = private().truncate(true).open(&at).and_then(|mut file| writeln!(file, "{text}"));
+        let (at, draft) = (self.file(name), self.file(&format!(".{name}.new")));
+        let written = private().truncate(true).open(&draft).and_then(|mut file| writeln!(file, "{text}"));
+        // Whoever reads it meanwhile finds the old one or the new one whole.
+        let written = written.and_then(|()| fs::rename(&draft, &at));
         written.map_err(|source| AppError::DataDir { path: at, source })
     }
 
