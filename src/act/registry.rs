@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::model::hook::HookPath;
 use crate::model::id::UnitId;
@@ -26,6 +27,9 @@ pub struct Registry {
     moves: Arc<watch::Sender<u64>>,
 }
 
+/// How long a path that was left is waited for.
+const HANDOVER: Duration = Duration::from_secs(1);
+
 /// One change of the registry.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -42,8 +46,8 @@ struct Live {
     chained: BTreeSet<UnitId>,
     /// Those that are called by HTTP, by path, in the order in which they came: the first one is served.
     hooks: HashMap<HookPath, Vec<UnitId>>,
-    /// Those that come to a path as soon as it is free.
-    waiting: HashMap<UnitId, HookPath>,
+    /// Paths that were left a moment ago, and nobody came to.
+    left: HashMap<HookPath, Instant>,
     listeners: Vec<UnboundedSender<UnitId>>,
 }
 
@@ -70,7 +74,7 @@ impl Live {
             if !there.contains(&unit) {
                 there.push(unit.clone());
             }
-            self.waiting.remove(&unit);
+            self.left.remove(&hook.path);
         }
         self.versions.insert(unit, version)
     }
@@ -82,7 +86,6 @@ impl Live {
     fn remove(&mut self, unit: &UnitId) -> Option<Arc<Version>> {
         self.tell(unit);
         self.chained.remove(unit);
-        self.waiting.remove(unit);
         self.versions.remove(unit)
     }
 
@@ -97,6 +100,9 @@ impl Live {
             there.retain(|unit| *unit != version.unit);
             if there.is_empty() {
                 self.hooks.remove(&hook.path);
+                let now = Instant::now();
+                self.left.retain(|_, left| now - *left < HANDOVER);
+                self.left.insert(hook.path.clone(), now);
             }
         }
         true
@@ -175,46 +181,21 @@ impl Registry {
         self.read().at_hook(path)
     }
 
-    /// The live version that is served at a path; where none is and another unit is about to come to it, waits for that
-    /// one for `patience` at most. Cancel safe.
-    pub async fn coming_to_hook(&self, path: &str, patience: Duration) -> Option<Arc<Version>> {
+    /// The live version that is served at a path; where the path was left a moment ago, waits for whoever comes to it: a
+    /// task that moves from one source to another is gone from the first before the second one is looked at. Cancel safe.
+    pub async fn coming_to_hook(&self, path: &str) -> Option<Arc<Version>> {
         let mut moves = self.moves.subscribe();
-        let coming = async {
-            loop {
-                let (version, is_awaited) = self.found_at(path);
-                if version.is_some() || !is_awaited {
+        loop {
+            let until = {
+                let live = self.read();
+                let version = live.at_hook(path);
+                if version.is_some() {
                     return version;
                 }
-                moves.changed().await.ok()?;
-            }
-        };
-        tokio::time::timeout(patience, coming).await.ok().flatten()
-    }
-
-    /// The live version that is served at a path, and whether a unit waits for the path.
-    fn found_at(&self, path: &str) -> (Option<Arc<Version>>, bool) {
-        let live = self.read();
-        (live.at_hook(path), live.waiting.values().any(|waiting| waiting.as_str() == path))
-    }
-
-    /// Notes for which path each unit waits, `None` for none.
-    pub fn note_waiting(&self, units: impl Iterator<Item = (UnitId, Option<HookPath>)>) {
-        let units: Vec<_> = units.collect();
-        let is_waiting =
-            |live: &Live| units.iter().any(|(unit, path)| live.waiting.get(unit) != path.as_ref());
-        if !is_waiting(&self.read()) {
-            return;
+                *live.left.get(path)? + HANDOVER
+            };
+            tokio::time::timeout_at(until, moves.changed()).await.ok()?.ok()?;
         }
-        // No version changes, so nothing is to be compared again.
-        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        for (unit, path) in units {
-            match path {
-                Some(path) => drop(live.waiting.insert(unit, path)),
-                None => drop(live.waiting.remove(&unit)),
-            }
-        }
-        drop(live);
-        self.tell(Moved { left: false, came: true });
     }
 
     /// Every live version that is served at a path, by path.
@@ -287,8 +268,6 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::act::tasks::tests::version;
     use crate::model::hook::Hook;

@@ -12,7 +12,6 @@ mod list;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{ConnectInfo, Request, State as AxumState};
@@ -37,9 +36,6 @@ use super::{Api, State};
 
 pub(super) use self::gate::HookRules;
 pub(super) use self::list::list;
-
-/// How long a call waits at most for the task that comes to a path which another one has just left.
-const HANDOVER: Duration = Duration::from_secs(1);
 
 /// Every path of a task webhook.
 pub(super) const ROUTE: &str = "/hooks/{*path}";
@@ -71,7 +67,7 @@ pub(super) async fn serve<T: Target>(
 ) -> Response {
     let core = api.service.core();
     // Looked up once: whatever is saved meanwhile, this version checks, runs and answers.
-    let version = core.registry.coming_to_hook(request.uri().path(), HANDOVER).await;
+    let version = core.registry.coming_to_hook(request.uri().path()).await;
     let Some((version, hook)) = version.as_ref().and_then(|version| Some((version, version.spec.hook()?)))
     else {
         return Failure::not_found("there is no such hook").into_response();

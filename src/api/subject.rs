@@ -6,7 +6,7 @@ use crate::act::Target;
 use crate::config::words;
 use crate::model::id::{SourceName, UnitId};
 use crate::model::run::Run;
-use crate::reconcile::handle::{Handle, Subject};
+use crate::reconcile::handle::{Handle, Subject, is_leaving};
 use crate::record::{SourceRecord, UnitRecord};
 
 use super::error::Failure;
@@ -93,10 +93,10 @@ pub(super) fn subject<T: Target>(service: &Handle<T>, typed: &str) -> Result<Sub
 pub(super) fn subjects<T: Target>(service: &Handle<T>, typed: Option<&str>) -> Result<Vec<Subject>, Failure> {
     match typed {
         Some(typed) => subject(service, typed).map(|subject| vec![subject]),
-        // Somebody who suspended a source does not ask about it when asking about all.
+        // Somebody who suspended or removed a source does not ask about it when asking about all.
         None => {
-            let sources =
-                service.core().board.sources().into_iter().filter(|source| source.suspended.is_none());
+            let sources = service.core().board.sources().into_iter();
+            let sources = sources.filter(|source| source.suspended.is_none() && !is_leaving(source));
             Ok(sources.map(|source| Subject::Source(source.spec.name.clone())).collect())
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! The store is copied and the copy is read, so that nothing in the data directory is written.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -14,13 +15,16 @@ use crate::app::{DATABASE_FILE, LOCK_FILE};
 use crate::config::{Role, Settings};
 use crate::model::hook::HookPath;
 use crate::model::id::{SourceName, UnitId};
+use crate::model::problem::Problem;
+use crate::model::source::{Allow, Declared};
 use crate::model::step::{Action, Generation};
 use crate::model::unit::Version;
-use crate::plan::catalog::{Catalog, Entry};
+use crate::plan::catalog::{Catalog, Entry, Resolved};
 use crate::plan::decide::{self, Facts, Live};
-use crate::plan::{guard, hook};
+use crate::plan::{guard, hook, trust};
 use crate::reconcile::held_back;
 use crate::reconcile::message::{Done, Report};
+use crate::reconcile::trust::token_variable;
 use crate::record::{Store, StoreError, UnitRecord};
 
 use super::Context;
@@ -52,7 +56,8 @@ pub(super) async fn preview(
         return Err(unknown(source));
     }
     let looked = look::look(path, std::slice::from_ref(&settings.data_dir), &settings.limits, true).await?;
-    Ok((ReportView::from(&compare(&name, &looked.catalog, &recorded)), looked.elsewhere()))
+    let may = May::of(&name, &settings);
+    Ok((ReportView::from(&compare(&name, &looked.catalog, &recorded, &may)), looked.elsewhere()))
 }
 
 fn unknown(source: &str) -> CliError {
@@ -61,7 +66,31 @@ fn unknown(source: &str) -> CliError {
     )
 }
 
-fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Report {
+/// What the units of a source may have, as far as the configuration says it.
+struct May<'a> {
+    allow: Cow<'a, Allow>,
+    declared: Declared,
+    own: BTreeSet<String>,
+}
+
+impl<'a> May<'a> {
+    fn of(name: &SourceName, settings: &'a Settings) -> Self {
+        let known = settings.sources.iter().find(|spec| spec.name == *name);
+        let mut own = settings.own_variables.clone();
+        own.extend(settings.sources.iter().filter_map(token_variable));
+        Self {
+            allow: known.map_or_else(Cow::default, |spec| Cow::Borrowed(&spec.allow)),
+            declared: if known.is_some() { Declared::File } else { Declared::Command },
+            own,
+        }
+    }
+
+    fn refusal(&self, source: &SourceName, unit: &Resolved) -> Option<Problem> {
+        trust::beyond(&unit.spec, source, &self.allow, self.declared, &self.own)
+    }
+}
+
+fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded, may: &May<'_>) -> Report {
     let mut report = Report::default();
     let of_source: Vec<_> = catalog.homeless_problems().cloned().collect();
     if !of_source.is_empty() {
@@ -78,7 +107,7 @@ fn compare(source: &SourceName, catalog: &Catalog, recorded: &Recorded) -> Repor
                 continue;
             }
             Some(Entry { state: Ok(resolved), .. }) => {
-                if let Some(problem) = taken.remove(&key) {
+                if let Some(problem) = may.refusal(source, resolved).or_else(|| taken.remove(&key)) {
                     report.problems.push((id, vec![problem]));
                     continue;
                 }

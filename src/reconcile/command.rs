@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::act::Target;
 use crate::config::node::Node;
 use crate::config::yaml::Budget;
+use crate::model::condition::{ConditionStatus, ConditionType};
 use crate::model::event::{Event, EventType};
 use crate::model::hash::UnitHash;
 use crate::model::history::{Cause, TriggerKind};
@@ -27,6 +28,9 @@ use super::status;
 const LEFT_CONFIGURATION: &str = "its source left the configuration";
 /// Why the units of a source were removed.
 const REMOVED: &str = "its source was removed";
+
+/// The reason of `Ready` of a source that goes.
+pub(super) const LEAVING: &str = "Removed";
 
 impl<S: Source, T: Target> SourceLoop<S, T> {
     /// Deploys an earlier version and holds what is desired now.
@@ -214,6 +218,20 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.prune(&Cause::new(TriggerKind::Start, "")).await.map(drop)
     }
 
+    /// Says that the source goes, while the last of its daemons end.
+    fn show_leaving(&self) {
+        let mut record = self.record.clone();
+        let message = "it was removed; its units are taken away once its daemons have ended";
+        record.conditions.set(
+            self.core.now(),
+            ConditionType::Ready,
+            ConditionStatus::False,
+            LEAVING,
+            message,
+        );
+        self.core.board.put_source(record);
+    }
+
     /// Takes every unit of the source away: it was removed by command, or else has left the configuration.
     pub(super) async fn prune(&mut self, cause: &Cause) -> Result<Report, Refusal> {
         let why = if cause.kind == TriggerKind::Command { REMOVED } else { LEFT_CONFIGURATION };
@@ -225,6 +243,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 self.core.daemons.set(&unit.record.id, None, unit.record.generation.next())
             })
             .collect();
+        self.show_leaving();
         for stopped in stopping {
             // An answer is missing only when the service ends.
             let _ = stopped.await;
@@ -251,6 +270,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         let name = self.record.spec.name.clone();
         if let Err(error) = self.core.store.commit(recording).await {
             self.units = units;
+            self.core.board.put_source(self.record.clone());
             return Err(failed(&error));
         }
         self.core.store.remove_source(&name, now).await.map_err(|error| failed(&error))?;

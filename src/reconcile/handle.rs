@@ -21,6 +21,7 @@ use crate::observe::Source;
 use crate::plan::trace::FieldOrigin;
 use crate::record::{SourceRecord, StoreError, UnitRecord};
 
+use super::command::LEAVING;
 use super::core::Core;
 use super::daemons::Health;
 use super::fire::Fire;
@@ -535,9 +536,22 @@ impl<T: Target> Handle<T> {
         let outbox = self.0.loops.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned();
         let Some(outbox) = outbox else { return Err(no_source(source.as_str())) };
         let (reply, answer) = oneshot::channel();
-        outbox.send(message(reply)).map_err(|_| Refusal::closing())?;
-        answer.await.unwrap_or_else(|_| Err(Refusal::closing()))
+        let ended = || if self.0.core.closing.is_cancelled() { Refusal::closing() } else { leaving(source) };
+        outbox.send(message(reply)).map_err(|_| ended())?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
+}
+
+/// Whether a source was removed, and only the end of its daemons is waited for.
+#[must_use]
+pub fn is_leaving(source: &SourceRecord) -> bool {
+    source.conditions.get(ConditionType::Ready).is_some_and(|ready| ready.reason == LEAVING)
+}
+
+/// Nothing was done: the source went while it was asked.
+fn leaving(source: &SourceName) -> Refusal {
+    let message = format!("source {source} was removed, and takes its units away before anything else");
+    Refusal::new(RefusalKind::Conflict, message).hint("kindling get sources")
 }
 
 impl Subject {

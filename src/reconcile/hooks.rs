@@ -146,21 +146,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
             .filter(|key| !self.is_unread(key))
     }
 
-    /// Lets calls of a path wait for a moment, once it is left, for the units that will come to it.
-    pub(super) fn note_waiting(&self, decisions: &[Decision]) {
-        let is_taken = |problem: &Problem| problem.reason == Reason::PathTaken;
-        let waits = |decision: &Decision| {
-            let path = match &decision.verdict {
-                Verdict::Broken(problems) if problems.iter().any(is_taken) => {
-                    self.catalog.get(&decision.key)?.hook_path().cloned()
-                }
-                _ => None,
-            };
-            Some((self.unit_id(&decision.key), path))
-        };
-        self.core.registry.note_waiting(decisions.iter().filter_map(waits));
-    }
-
     /// Before the catalog takes `found` in: the paths that units ask for of which something differs.
     pub(super) fn before_hooks(&self, found: &Found) -> BTreeSet<HookPath> {
         found.keys().filter_map(|key| self.catalog.get(key)?.hook_path().cloned()).collect()

@@ -96,7 +96,6 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         }
         self.tell_begin(&decisions);
         let (done, decisions) = self.act(order, decisions, phases).await?;
-        self.note_waiting(&decisions);
         let undecided = std::mem::take(&mut self.undecided);
         self.undecided =
             undecided.iter().filter(|key| self.is_unread(key) || held.contains(*key)).cloned().collect();

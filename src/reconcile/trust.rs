@@ -52,7 +52,8 @@ impl Trust {
 }
 
 /// The variable with the token of a source, which may have been added by command.
-fn token_variable(spec: &SourceSpec) -> Option<String> {
+#[must_use]
+pub fn token_variable(spec: &SourceSpec) -> Option<String> {
     match &spec.origin {
         Origin::Git(git) => match git.auth.as_ref()? {
             GitAuth::TokenEnv(name) => Some(name.clone()),

@@ -295,11 +295,10 @@ async fn a_call_waits_for_the_task_that_comes_from_another_source() {
     hook(&second, "b", "webhook: /hooks/x");
     world.until("b is told", |world| condition_of(world, "t/b").contains("where `s/a` is served")).await;
     let registry = world.service.core().registry.clone();
-    let patience = Duration::from_secs(1);
     let calls = tokio::spawn(async move {
         let mut missing = 0;
         loop {
-            match registry.coming_to_hook("/hooks/x", patience).await {
+            match registry.coming_to_hook("/hooks/x").await {
                 None => missing += 1,
                 Some(version) if version.unit.source.as_str() == "t" => return missing,
                 Some(_) => {}
@@ -310,10 +309,19 @@ async fn a_call_waits_for_the_task_that_comes_from_another_source() {
     files.remove("a/task.yaml").remove("a/task.sh");
     world.until("b is well", |world| condition_of(world, "t/b").starts_with("True")).await;
     assert_eq!(calls.await.unwrap(), 0);
-    // Where nobody comes any more, nobody waits.
+    // Who moves may be gone before anybody knows where it comes; where nobody comes, nobody waits for long.
     second.remove("b/task.yaml").remove("b/task.sh");
     world.until("b is gone", |world| served(world, "/hooks/x").is_none()).await;
-    let registry = &world.service.core().registry;
+    let registry = world.service.core().registry.clone();
+    let call = tokio::spawn(async move { registry.coming_to_hook("/hooks/x").await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    hook(&files, "c", "webhook: /hooks/x");
+    assert_eq!(call.await.unwrap().unwrap().unit.to_string(), "s/c");
+    files.remove("c/task.yaml").remove("c/task.sh");
+    world.until("c is gone", |world| served(world, "/hooks/x").is_none()).await;
+    let (registry, began) = (&world.service.core().registry, tokio::time::Instant::now());
+    assert!(registry.coming_to_hook("/hooks/x").await.is_none() && began.elapsed() <= Duration::from_secs(1));
     let began = tokio::time::Instant::now();
-    assert!(registry.coming_to_hook("/hooks/x", patience).await.is_none() && began.elapsed().is_zero());
+    assert!(registry.coming_to_hook("/hooks/x").await.is_none() && began.elapsed().is_zero());
+    assert!(registry.coming_to_hook("/hooks/none").await.is_none() && began.elapsed().is_zero());
 }

@@ -270,15 +270,24 @@ impl Fetch<'_> {
         Trouble::branch_missing(branch.strip_prefix(HEADS).unwrap_or(&branch), names(&refs, HEADS))
     }
 
+    fn is_near(&self) -> bool {
+        matches!(self.place.remote, Remote::File(_))
+    }
+
     /// Says more about a failure that gix does not explain.
     fn diagnose(&self, why: String) -> Trouble {
-        if let Some(plainly) = plain::fetch(&why) {
+        let is_cut = why.contains("failed to fill whole buffer");
+        if let Some(plainly) = plain::fetch(&why).filter(|_| !(is_cut && self.is_near())) {
             return Trouble::Fetch(plainly);
         }
         match &self.place.remote {
             Remote::File(path) if is_foreign(path) => Trouble::Fetch(format!(
                 "{why} (the repository belongs to another user: `git config --global --add safe.directory {}` \
                  lets git read it)",
+                path.display()
+            )),
+            Remote::File(path) if is_cut => Trouble::Fetch(format!(
+                "git broke its answer off: `git -C {} fsck` says what is wrong with the repository",
                 path.display()
             )),
             // gix's words for an answer of another type.

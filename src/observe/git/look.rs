@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::error::Trouble;
 use super::fetch::Fetch;
 use super::job::Control;
-use super::near;
+use super::near::{self, Left};
 use super::remote::Remote;
 use super::shared::Stores;
 use super::store::{self, Store};
@@ -115,9 +115,11 @@ impl Request {
             return Ok(commit);
         }
         let attempt = store::next_attempt();
-        if let Some(commit) = self.copied(repo, have, attempt, control) {
-            return Ok(commit);
-        }
+        let damaged = match self.copied(repo, have, attempt, control) {
+            Ok(commit) => return Ok(commit),
+            Err(Left::Damaged(id)) => Some(id),
+            Err(Left::Fetch) => None,
+        };
         let fetch = Fetch {
             repo,
             store: &self.store,
@@ -131,7 +133,13 @@ impl Request {
             runtime: &self.runtime,
             control,
         };
-        let commit = fetch.run().map_err(|trouble| blame(repo, have, trouble))?;
+        let told = |trouble| match (trouble, damaged) {
+            (Trouble::Fetch(_), Some(id)) => {
+                Trouble::Fetch(format!("its object {id} is damaged or missing: `git fsck` in it says more"))
+            }
+            (trouble, _) => trouble,
+        };
+        let commit = fetch.run().map_err(|trouble| told(blame(repo, have, trouble)))?;
         if have != Some(commit) {
             // What is no commit is not built upon.
             tree_of(repo, commit)?;
@@ -149,15 +157,17 @@ impl Request {
         have: Option<ObjectId>,
         attempt: u64,
         control: &Control,
-    ) -> Option<ObjectId> {
-        let (Remote::File(path), Some(seen)) = (&self.place.remote, self.probed) else { return None };
+    ) -> Result<ObjectId, Left> {
+        let (Remote::File(path), Some(seen), Some(have)) = (&self.place.remote, self.probed, have) else {
+            return Err(Left::Fetch);
+        };
         // Nothing is built upon what cannot be read: a fetch finds out what is wrong with it.
-        check(repo, have?).ok()?;
+        check(repo, have).map_err(|_| Left::Fetch)?;
         let commit = near::copy(path, seen, repo, &self.store, attempt, control)?;
         if !control.is_abandoned() {
             self.store.settle(attempt, commit);
         }
-        Some(commit)
+        Ok(commit)
     }
 
     fn finding(&self, repo: &Repository, commit: ObjectId, control: &Control) -> Result<Finding, Trouble> {

@@ -91,6 +91,8 @@ pub struct GitSource {
     seen: Option<Seen>,
     /// The last answer to whether a commit descends from the deployed one.
     descent: Option<Descent>,
+    /// How often everything had been fetched again when it was looked at last.
+    times_anew: u64,
     /// How often in a row the remote refused us.
     refusals: u32,
     /// The files that a person has to mend before another attempt is worth anything.
@@ -149,6 +151,7 @@ impl GitSource {
             reading: Arc::default(),
             seen: None,
             descent: None,
+            times_anew: 0,
             refusals: 0,
             barred: None,
         }
@@ -263,7 +266,8 @@ impl GitSource {
         }
         if let Ok(look) = &look {
             if reset {
-                (notes.is_damaged, notes.mended) = (false, Some(look.commit));
+                (notes.is_damaged, notes.mended) = (false, Some((look.commit, Instant::now())));
+                (notes.lacks, notes.times_anew) = (false, notes.times_anew + 1);
             }
             if look.probed.is_some() {
                 notes.probed = look.probed.map(|raw| (raw, look.commit));
@@ -302,6 +306,8 @@ impl GitSource {
     /// Takes over what was found.
     fn accept(&mut self, look: Look, ask: Ask, deployed: Option<&Revision>) -> Observation {
         let Look { repo, commit, finding, rewritten, received, .. } = look;
+        let times_anew = self.place.as_ref().map_or(0, |follow| follow.shared.notes().times_anew);
+        let is_anew = std::mem::replace(&mut self.times_anew, times_anew) != times_anew;
         if let (Some(repo), Ok(Follow { shared, .. })) = (repo, &self.place) {
             {
                 let mut notes = shared.notes();
@@ -325,7 +331,7 @@ impl GitSource {
             // Both need a tree to differ from, and are only found where there is one.
             (Finding::Same | Finding::Differs { .. }, None) => {}
         }
-        if ask == Ask::Rescan {
+        if ask == Ask::Rescan || is_anew {
             changes = Changes::All;
         }
         if let Some(deployed) = deployed {
@@ -386,6 +392,7 @@ impl Source for GitSource {
         self.barred = None;
         let ssh_dir = self.stores.ssh_dir();
         let files = Barred::before(&follow.place, ssh_dir, self.poll_interval).await;
+        follow.shared.notes().mend_again(ask);
         let looked = self.look(&follow, deployed.as_ref()).await;
         let mut error = match looked {
             Ok(look) => {
@@ -446,8 +453,10 @@ impl Source for GitSource {
         };
         match done {
             Ok((repo, Ok(readings))) => {
-                // Once for a commit: an object that the remote itself lacks would be missing again.
-                notes.is_damaged |= readings.damaged && notes.mended != Some(seen.commit);
+                notes.lacks |= readings.damaged;
+                // At once for a commit that is new: an object that the remote itself lacks would be missing again.
+                notes.is_damaged |=
+                    readings.damaged && notes.mended.is_none_or(|(commit, _)| commit != seen.commit);
                 notes.repo = Some(repo);
                 Ok(readings.all)
             }

@@ -20,8 +20,16 @@ const MOST_OBJECTS: usize = 10_000;
 /// Bytes that are copied at most; they are in memory at a time.
 const MOST_BYTES: u64 = 32 << 20;
 
+/// Why nothing was copied.
+pub(super) enum Left {
+    /// It is a fetch's.
+    Fetch,
+    /// An object there is missing or is not what its id says: a fetch will fail, and say less of it.
+    Damaged(ObjectId),
+}
+
 /// Brings the object at which a ref of the repository at `path` was seen, and all that it leads to, into ours; gives
-/// back the commit. `None` leaves it to a fetch.
+/// back the commit.
 pub(super) fn copy(
     path: &Path,
     seen: ObjectId,
@@ -29,10 +37,10 @@ pub(super) fn copy(
     store: &Store,
     attempt: u64,
     control: &Control,
-) -> Option<ObjectId> {
+) -> Result<ObjectId, Left> {
     // git reads no repository of somebody else, unless it is told to.
-    let dir = probe::git_dir(path).filter(|dir| !is_foreign(path) && !is_foreign(dir))?;
-    let theirs = store::open_other(&dir).ok()?.to_thread_local();
+    let dir = probe::git_dir(path).filter(|dir| !is_foreign(path) && !is_foreign(dir)).ok_or(Left::Fetch)?;
+    let theirs = store::open_other(&dir).map_err(|_| Left::Fetch)?.to_thread_local();
     let mut here = ours.objects.clone();
     // What is not found is copied, and not looked for again on the disk.
     here.refresh_never();
@@ -46,10 +54,10 @@ pub(super) fn copy(
     };
     copy.collect(control)?;
     if !copy.objects.is_empty() {
-        pack::put(store, attempt, &copy.objects, control).ok()?;
+        pack::put(store, attempt, &copy.objects, control).map_err(|_| Left::Fetch)?;
     }
-    let commit = store::peel(ours, seen).ok()??;
-    ours.find_commit(commit).is_ok().then_some(commit)
+    let commit = store::peel(ours, seen).ok().flatten().ok_or(Left::Fetch)?;
+    ours.find_commit(commit).map_err(|_| Left::Fetch).map(|_| commit)
 }
 
 struct Copy<'a> {
@@ -63,7 +71,7 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     /// Reads whatever is there and not here. What is here is whole: packs come with all that they lead to.
-    fn collect(&mut self, control: &Control) -> Option<()> {
+    fn collect(&mut self, control: &Control) -> Result<(), Left> {
         while let Some(id) = self.todo.pop() {
             if !self.met.insert(id) || self.ours.exists(&id) {
                 continue;
@@ -73,18 +81,19 @@ impl Copy<'_> {
                 self.objects.push((Kind::Tree, Vec::new()));
                 continue;
             }
-            self.bytes += self.theirs.try_header(&id).ok()??.size;
+            let damaged = || Left::Damaged(id);
+            self.bytes += self.theirs.try_header(&id).ok().flatten().ok_or_else(damaged)?.size;
             if control.is_abandoned() || self.objects.len() == MOST_OBJECTS || self.bytes > MOST_BYTES {
-                return None;
+                return Err(Left::Fetch);
             }
             let mut bytes = Vec::new();
-            let found = self.theirs.try_find(&id, &mut bytes).ok()??;
-            found.verify_checksum(&id).ok()?;
+            let found = self.theirs.try_find(&id, &mut bytes).ok().flatten().ok_or_else(damaged)?;
+            found.verify_checksum(&id).map_err(|_| damaged())?;
             let kind = found.kind;
-            self.lead_on(kind, &bytes, id.kind())?;
+            self.lead_on(kind, &bytes, id.kind()).ok_or_else(damaged)?;
             self.objects.push((kind, bytes));
         }
-        Some(())
+        Ok(())
     }
 
     fn lead_on(&mut self, kind: Kind, bytes: &[u8], hash: gix::hash::Kind) -> Option<()> {

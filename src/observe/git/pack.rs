@@ -148,6 +148,7 @@ impl Draft {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 fn unwritten(error: io::Error) -> Trouble {
     Trouble::StoreDamaged(format!("cannot write a pack: {error}"))
 }

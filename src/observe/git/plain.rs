@@ -93,6 +93,9 @@ fn strange(why: &str) -> Option<String> {
     if let Some(at) = why.find(SAYS) {
         return Some(why[at..].to_owned());
     }
+    if has("sized 64 hexadecimal") {
+        return Some("its objects have SHA-256 ids; only repositories with SHA-1 ids are read".to_owned());
+    }
     if has("failed to fill whole buffer") || has("additional bytes to decode") {
         return Some(
             "the answer is empty or ends in the middle: the server broke it off, or no git server answers there"

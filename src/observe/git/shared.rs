@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use gix::{ObjectId, ThreadSafeRepository, hash};
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use super::Place;
 use super::slots::HostSlots;
 use super::store::Store;
 use crate::model::source::{GitAuth, GitOrigin};
+use crate::observe::Ask;
 
 /// Longest part of a folder's name that comes from the URL, in bytes.
 const MAX_NAME: usize = 40;
@@ -151,6 +153,9 @@ pub(super) struct Shared {
     notes: Mutex<Notes>,
 }
 
+/// How long a repository that was fetched again whole is not fetched so once more by itself for the same commit.
+const MENDED_FOR: Duration = Duration::from_secs(300);
+
 /// A fetch that succeeded: when it began, and what it found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
@@ -169,10 +174,22 @@ pub(super) struct Notes {
     pub(super) probed: Option<(ObjectId, ObjectId)>,
     /// The first fetch is to bring the whole history: one without it failed, or did not do.
     pub(super) needs_history: bool,
-    /// It lacks something: fetch everything again.
+    /// Fetch everything again.
     pub(super) is_damaged: bool,
-    /// The commit for which that was done last.
-    pub(super) mended: Option<ObjectId>,
+    /// Something could not be read.
+    pub(super) lacks: bool,
+    /// The commit for which that was done last, and when.
+    pub(super) mended: Option<(ObjectId, Instant)>,
+    /// How often everything was fetched again: what could not be read before may be there then.
+    pub(super) times_anew: u64,
+}
+
+impl Notes {
+    /// Has everything fetched again where something is still missing after the last time: the remote may have it now.
+    pub(super) fn mend_again(&mut self, ask: Ask) {
+        let is_over = |(_, at): (ObjectId, Instant)| at.elapsed() >= MENDED_FOR;
+        self.is_damaged |= self.lacks && (ask == Ask::Rescan || self.mended.is_some_and(is_over));
+    }
 }
 
 impl Shared {
@@ -194,8 +211,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::model::path::RelPath;
     use crate::model::source::{GitRef, Rewrite};

@@ -159,6 +159,8 @@ async fn a_blob_that_the_remote_lacks_is_named_and_fetched_again_once() {
     look(&mut source).await;
     let refusal = read(&mut source, "a").await.content.unwrap_err();
     assert!(refusal.to_string().contains(&blob), "{refusal}");
+    // Whoever could not read something reads it again.
+    assert_eq!(look(&mut source).await.changes, Changes::All);
     assert!(look(&mut source).await.changes.is_none());
     assert_eq!(text(&mut source, "a").await, "1");
 }
@@ -203,6 +205,33 @@ async fn a_commit_that_was_fetched_is_looked_back_at_without_the_remote() {
         let mut source = bench.source();
         assert_eq!(source.recall(Some(Revision::new(&first))).await.unwrap_err().reason, "CommitGone");
         assert!(!bench.store().exists());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_object_that_was_damaged_at_the_remote_is_read_once_it_is_mended() {
+    both(&[("a", "1")], |bench| async move {
+        let mut source = bench.source();
+        look(&mut source).await;
+        bench.repo.publish(&[("a", "2")]);
+        // git sends what it does not look into: the bytes of another object.
+        let (right, wrong) = (bench.repo.git(&["rev-parse", "HEAD:a"]), bench.repo.blob(b"wrong"));
+        let place = |id: &str| bench.repo.bare().join("objects").join(&id[..2]).join(&id[2..]);
+        let kept = std::fs::read(place(&right)).unwrap();
+        std::fs::remove_file(place(&right)).unwrap();
+        std::fs::copy(place(&wrong), place(&right)).unwrap();
+        for _ in 0..3 {
+            match source.observe(Ask::Hinted, None).await {
+                Ok(_) => assert!(read(&mut source, "a").await.content.is_err()),
+                Err(error) => assert!(format!("{:?}", error.source).contains(&right), "{error:?}"),
+            }
+        }
+        std::fs::remove_file(place(&right)).unwrap();
+        std::fs::write(place(&right), kept).unwrap();
+        let seen = source.observe(Ask::Rescan, None).await.unwrap();
+        assert_eq!(seen.changes, Changes::All);
+        assert_eq!(text(&mut source, "a").await, "2");
     })
     .await;
 }
