@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::act::interpreter::Interpreters;
 use crate::act::probe;
 use crate::api::exit;
-use crate::api::wire::{SourceView, StatusView};
+use crate::api::wire::{SourceView, StatusView, Unready};
 use crate::app::DATABASE_FILE;
 use crate::config::remote::{Reach, reach};
 use crate::config::{self, Role, Settings};
@@ -24,6 +24,7 @@ use crate::record::Store;
 use crate::support::text::{count, printable};
 
 use super::Context;
+use super::advice::advice;
 use super::error::{CliError, Ended};
 use super::look::{Looked, look};
 use super::output::{Format, Output};
@@ -352,6 +353,26 @@ fn trust(sources: &[SourceSpec], findings: &mut Findings) {
     }
 }
 
+/// What units lack where the service runs, also those of repositories, which are not looked at here.
+fn lacking(unready: &[Unready], findings: &mut Findings) {
+    for Unready { name, why } in unready {
+        let Some((reason, why)) = why.split_once(": ") else { continue };
+        let check = match reason {
+            "MissingSecret" => "task webhook",
+            "MissingInterpreter" => "interpreter",
+            "NotAllowed" => "trust",
+            _ => continue,
+        };
+        let start = format!("{name}: ");
+        let is_known = |known: &Finding| {
+            known.status == Verdict::Fail && known.check == check && known.message.starts_with(&start)
+        };
+        if !findings.0.iter().any(is_known) {
+            findings.put(Verdict::Fail, check, format!("{start}{why}"), advice(name, reason));
+        }
+    }
+}
+
 async fn service(context: &Context, findings: &mut Findings) {
     let check = "service";
     let client = match context.client() {
@@ -365,6 +386,7 @@ async fn service(context: &Context, findings: &mut Findings) {
                 0 => findings.ok(check, message),
                 some => findings.warn(check, format!("{message}: {some} not ready"), "kindling status"),
             }
+            lacking(&status.unready, findings);
             relays(&status.sources, findings);
         }
         Ok(status) => {

@@ -4,6 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::*;
+use crate::repo::Repo;
 use crate::service::client::condition;
 
 const SECRET: &str = "0123456789abcdef-secret";
@@ -204,4 +205,34 @@ async fn a_suspended_task_takes_no_calls() {
     assert_eq!(call(&client, "GET", "/hooks/a", &[("Via", "1.1 proxy")], b"").await.status, 403);
     client.post("/api/v1/resume", json!({"subject": "s/a"})).await;
     assert_eq!(get(&client, "/hooks/a").await.status, 200);
+}
+
+/// What a repository asks for is known by the service alone.
+#[tokio::test]
+async fn check_asks_the_service_what_units_of_repositories_lack() {
+    let repo = Repo::new();
+    let task = |name: &str, trigger: &str| {
+        repo.write(&format!("{name}/task.yaml"), &manifest(name, trigger));
+        repo.write(&format!("{name}/task.sh"), "echo\n");
+    };
+    task("unset", "webhook: /hooks/a, bearer: '${HOOK_UNSET}'");
+    task("forbidden", "webhook: /hooks/b, bearer: '${HOOK_ELSE}'");
+    task("good", "webhook: /hooks/c, bearer: '${HOOK_TOKEN}'");
+    repo.commit("all");
+    repo.push();
+    let text = format!("sources: [{{name: s, git: {{url: {}}}, {ALLOWED}}}]\n", repo.bare().display());
+    let mut service = Service::new(&text).through(&[&["env"][..], &VARIABLES].concat());
+    let client = service.start().await;
+    client.unit_until("s/unset", "is told", |unit| condition(unit, "Ready").contains("MissingSecret")).await;
+    let output = service.attempt(&["check", "-o", "json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let fails = found["items"].as_array().unwrap().iter().filter(|item| item["status"] == "fail");
+    let told: Vec<String> = fails.map(|item| format!("{}: {}", item["check"], item["message"])).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("\"trust\": \"s/forbidden: ") && told[0].contains("HOOK_ELSE"), "{told:?}");
+    assert!(
+        told[1].starts_with("\"task webhook\": \"s/unset: ") && told[1].contains("HOOK_UNSET"),
+        "{told:?}"
+    );
 }
