@@ -23,6 +23,7 @@ use super::perform::Acted;
 use super::runs::chain;
 use super::source_loop::SourceLoop;
 use super::status;
+use super::units::Units;
 
 /// Why the units of a source were removed.
 const LEFT_CONFIGURATION: &str = "its source left the configuration";
@@ -218,18 +219,20 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         self.prune(&Cause::new(TriggerKind::Start, "")).await.map(drop)
     }
 
-    /// Says that the source goes, while the last of its daemons end.
-    fn show_leaving(&self) {
-        let mut record = self.record.clone();
+    /// Says that the source and its units go, while the last of its daemons end.
+    fn show_leaving(&self, units: &Units) {
+        let (now, no) = (self.core.now(), ConditionStatus::False);
         let message = "it was removed; its units are taken away once its daemons have ended";
-        record.conditions.set(
-            self.core.now(),
-            ConditionType::Ready,
-            ConditionStatus::False,
-            LEAVING,
-            message,
-        );
-        self.core.board.put_source(record);
+        let mut source = self.record.clone();
+        source.conditions.set(now, ConditionType::Ready, no, LEAVING, message);
+        self.core.board.put_source(source);
+        let leaving = units.values().map(|unit| {
+            let mut record = unit.record.clone();
+            let message = "its source was removed: it goes once the daemons of the source have ended";
+            record.conditions.set(now, ConditionType::Ready, no, LEAVING, message);
+            record
+        });
+        self.core.board.put_units(leaving);
     }
 
     /// Takes every unit of the source away: it was removed by command, or else has left the configuration.
@@ -243,7 +246,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
                 self.core.daemons.set(&unit.record.id, None, unit.record.generation.next())
             })
             .collect();
-        self.show_leaving();
+        self.show_leaving(&units);
         for stopped in stopping {
             // An answer is missing only when the service ends.
             let _ = stopped.await;
@@ -271,6 +274,7 @@ impl<S: Source, T: Target> SourceLoop<S, T> {
         if let Err(error) = self.core.store.commit(recording).await {
             self.units = units;
             self.core.board.put_source(self.record.clone());
+            self.core.board.put_units(self.units.values().map(|unit| unit.record.clone()));
             return Err(failed(&error));
         }
         self.core.store.remove_source(&name, now).await.map_err(|error| failed(&error))?;

@@ -460,6 +460,8 @@ impl<T: Target> Handle<T> {
     pub async fn origins(&self, unit: &UnitId) -> Vec<FieldOrigin> {
         let outbox = self.0.loops.read().unwrap_or_else(PoisonError::into_inner).get(&unit.source).cloned();
         let (reply, answer) = oneshot::channel();
+        // One that goes answers nothing any more.
+        let outbox = outbox.filter(|_| !self.is_leaving(&unit.source));
         match outbox.map(|outbox| outbox.send(Message::Origins(Arc::clone(&unit.key), reply))) {
             Some(Ok(())) => answer.await.unwrap_or_default(),
             _ => Vec::new(),
@@ -528,6 +530,10 @@ impl<T: Target> Handle<T> {
         self.0.core.runner.close().await;
     }
 
+    fn is_leaving(&self, source: &SourceName) -> bool {
+        self.0.core.board.source(source).is_some_and(|source| is_leaving(&source))
+    }
+
     async fn ask(
         &self,
         source: &SourceName,
@@ -536,6 +542,9 @@ impl<T: Target> Handle<T> {
         let outbox = self.0.loops.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned();
         let Some(outbox) = outbox else { return Err(no_source(source.as_str())) };
         let (reply, answer) = oneshot::channel();
+        if self.is_leaving(source) {
+            return Err(leaving(source));
+        }
         let ended = || if self.0.core.closing.is_cancelled() { Refusal::closing() } else { leaving(source) };
         outbox.send(message(reply)).map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))

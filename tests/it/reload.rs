@@ -384,6 +384,12 @@ async fn a_daemon_that_takes_its_time_to_end_holds_up_no_edit() {
     service.configure(&locals(&["two"]));
     client.unit_until("two/a", "is registered", |unit| !hash(unit).is_empty()).await;
     assert!(names(&client).await.contains(&"one".to_owned()), "it is not gone yet");
+    // It says so, and whoever asks something of it is told at once.
+    let goes = |unit: &Value| condition(unit, "Ready").starts_with("False Removed");
+    client.unit_until("one/slow", "says that it goes", goes).await;
+    let suspend = json!({"subject": "one", "reason": "x"});
+    let refused = client.call("POST", "/api/v1/suspend", Some(&suspend)).await.unwrap();
+    assert_eq!((refused.status, condition(&client.unit("one/slow").await, "Ready").is_empty()), (409, false));
     // One that comes back begins when it has left.
     service.configure(&locals(&["one", "three"]));
     client.unit_until("three/a", "is registered", |unit| !hash(unit).is_empty()).await;
