@@ -263,9 +263,11 @@ impl DataDir {
             }
             Err(TryLockError::Error(source)) => return Err(failed(&at, source)),
         }
+        // In place: the lock is on this very file.
+        let named = lock.set_len(0).and_then(|()| writeln!(&lock, "{}", std::process::id()));
+        named.map_err(|source| failed(&at, source))?;
         let dir = Self { path: path.to_owned(), _lock: lock };
         dir.withdraw();
-        dir.write(LOCK_FILE, &std::process::id().to_string())?;
         Ok(dir)
     }
 
